@@ -222,21 +222,22 @@ def preset(name: str) -> ModelConfig:
 
 def variant_name(config: ModelConfig) -> str:
     """The size and resolution in the card's words (`3b-224`), or the plain sizes of another model."""
+    tower = dataclasses.replace(VisionConfig(), image_size=config.vision.image_size)
     for size, text in _TEXT.items():
-        same = dataclasses.replace(
-            text,
-            vocab_size=config.text.vocab_size,
-            attention_cap=config.text.attention_cap,
-            final_cap=config.text.final_cap,
-            sliding_window=config.text.sliding_window,
-            sliding_layers=config.text.sliding_layers,
-            round_embedding_scale=config.text.round_embedding_scale,
-            embedding_scale=config.text.embedding_scale,
-        )
-        tower = dataclasses.replace(VisionConfig(), image_size=config.vision.image_size)
-        if same == config.text and tower == config.vision:
+        if _widths(text) == _widths(config.text) and tower == config.vision:
             return f"{size}-{config.vision.image_size}"
     return (
         f"custom-{config.vision.image_size} (encoder {config.vision.num_layers}×{config.vision.hidden_size}, "
         f"decoder {config.text.num_layers}×{config.text.hidden_size})"
+    )
+
+
+def _widths(text: TextConfig) -> tuple[int, ...]:
+    return (
+        text.hidden_size,
+        text.num_layers,
+        text.num_heads,
+        text.num_kv_heads,
+        text.head_dim,
+        text.intermediate_size,
     )
