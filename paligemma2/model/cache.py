@@ -1,0 +1,82 @@
+"""Keys and values of the tokens so far, in memory reserved once."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from paligemma2.model.config import TextConfig
+from paligemma2.model.prefix_mask import PrefixLayout
+
+
+@dataclass
+class KVCache:
+    """Preallocated keys and values for a batch of left-padded prompts.
+
+    Because prompts are padded on the left, the next token of every row goes into the same slot.
+
+    Attributes:
+        keys: [layers, batch, kv_heads, capacity, head_dim].
+        values: the same shape.
+        is_valid: bool [batch, capacity], False for padding and for slots not written yet.
+        next_positions: int64 [batch], the position of the next token of each row.
+        length: slots in use.
+    """
+
+    keys: Tensor
+    values: Tensor
+    is_valid: Tensor
+    next_positions: Tensor
+    length: int
+
+    @classmethod
+    def for_prompts(
+        cls, config: TextConfig, layout: PrefixLayout, max_new_tokens: int, dtype: torch.dtype
+    ) -> "KVCache":
+        """An empty cache with room for these prompts and `max_new_tokens` more per row."""
+        batch, seq = layout.segments.shape
+        device = layout.segments.device
+        shape = (config.num_layers, batch, config.num_kv_heads, seq + max_new_tokens, config.head_dim)
+        is_valid = torch.zeros(batch, seq + max_new_tokens, dtype=torch.bool, device=device)
+        is_valid[:, :seq] = layout.is_valid
+        return cls(
+            keys=torch.zeros(shape, dtype=dtype, device=device),
+            values=torch.zeros(shape, dtype=dtype, device=device),
+            is_valid=is_valid,
+            next_positions=layout.positions[:, -1] + 1,
+            length=0,
+        )
+
+    @property
+    def capacity(self) -> int:
+        """Slots in all."""
+        return self.is_valid.shape[1]
+
+    def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store the keys and values of new tokens; returns all stored ones including them.
+
+        Args:
+            layer: which decoder layer.
+            keys: [batch, kv_heads, new, head_dim].
+            values: the same shape.
+
+        Returns:
+            Two views [batch, kv_heads, length + new, head_dim]; nothing is copied.
+        """
+        end = self.length + keys.shape[2]
+        self.keys[layer, :, :, self.length : end] = keys
+        self.values[layer, :, :, self.length : end] = values
+        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+    def advance(self, new: int) -> None:
+        """Count `new` tokens as stored, after every layer has written them."""
+        self.length += new
+
+    def visible(self, window: int | None) -> Tensor:
+        """Bool [batch, 1, 1, length + 1]: what the token in the next slot may see, itself included."""
+        end = self.length + 1
+        visible = self.is_valid[:, :end].clone()
+        visible[:, -1] = True
+        if window is not None:
+            visible[:, : max(end - window, 0)] = False
+        return visible[:, None, None]

@@ -1,0 +1,211 @@
+"""The decoder: Gemma 2 (arXiv:2408.00118, section 2; big_vision `models/proj/gemma/gemma.py`).
+
+Module names are Hugging Face's, so that a state dict is a checkpoint.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from paligemma2.errors import ConfigError
+from paligemma2.model.cache import KVCache
+from paligemma2.model.config import TextConfig
+
+
+def soft_cap(logits: Tensor, cap: float | None) -> Tensor:
+    """Squash logits smoothly into (-cap, cap): `cap * tanh(logits / cap)` (arXiv:2408.00118, section 2).
+
+    Args:
+        logits: any shape, floating point.
+        cap: positive limit (50.0 for attention, 30.0 for the output layer), or None to leave them alone.
+
+    Raises:
+        ConfigError: `cap` is not positive.
+    """
+    if cap is None:
+        return logits
+    if cap <= 0:
+        raise ConfigError(f"soft-cap {cap} is not positive", hint="use null in config.json to turn it off")
+    return cap * torch.tanh(logits / cap)
+
+
+def rotary_angles(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of rotary positions (arXiv:2104.09864), in float32.
+
+    Args:
+        positions: int64 [batch, seq].
+        head_dim: even; frequencies are `theta ** (-2 i / head_dim)`.
+        theta: base, 10000.
+
+    Returns:
+        Two tensors [batch, 1, seq, head_dim / 2].
+    """
+    exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
+    angles = positions[:, None, :, None].float() * theta**-exponents
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """`x` [batch, heads, seq, head_dim] turned by its position; first half pairs with second half."""
+    first, second = x.chunk(2, dim=-1)
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+def grouped_attention(
+    q: Tensor, k: Tensor, v: Tensor, visible: Tensor, *, scale: float, cap: float | None
+) -> Tensor:
+    """Attention in which several query heads share a key-value head; keys are never expanded.
+
+    Args:
+        q: [batch, heads, seq, head_dim].
+        k: [batch, kv_heads, keys, head_dim].
+        v: [batch, kv_heads, keys, head_dim].
+        visible: bool, broadcastable to [batch, 1, seq, keys].
+        scale: factor on the logits before the cap, `query_pre_attn_scalar ** -0.5`.
+        cap: soft-cap on the scaled logits, before the mask.
+
+    Returns:
+        [batch, seq, heads * head_dim] in the dtype of `v`; logits and softmax are float32.
+    """
+    batch, heads, seq, head_dim = q.shape
+    kv_heads, keys = k.shape[1], k.shape[2]
+    grouped = q.reshape(batch, kv_heads, -1, head_dim)  # [batch, kv_heads, group * seq, head_dim]
+    logits = soft_cap((grouped @ k.transpose(2, 3)).float() * scale, cap)
+    logits = logits.view(batch, kv_heads, heads // kv_heads, seq, keys)
+    # A finite minimum: a padding query sees nothing, and -inf would turn its row into NaN.
+    logits = logits.masked_fill(~visible[:, :, None], torch.finfo(torch.float32).min)
+    weights = logits.softmax(dim=-1).to(v.dtype).view(batch, kv_heads, -1, keys)
+    attended = (weights @ v).view(batch, heads, seq, head_dim)
+    return attended.transpose(1, 2).reshape(batch, seq, heads * head_dim)
+
+
+class RMSNorm(nn.Module):
+    """`x / rms(x) * (1 + weight)` in float32, returned in the dtype of `x`."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., width] to the same shape and dtype."""
+        scale = 1.0 + self.weight.float()
+        return F.rms_norm(x.float(), (x.shape[-1],), scale, self.eps).to(x.dtype)
+
+
+class GemmaAttention(nn.Module):
+    """Grouped-query attention with rotary positions and a soft-cap."""
+
+    def __init__(self, config: TextConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.head_dim = config.head_dim
+        self.scale = config.query_pre_attn_scalar**-0.5
+        self.cap = config.attention_cap
+        width, kv_width = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, width, bias=False)
+        self.k_proj = nn.Linear(config.hidden_size, kv_width, bias=False)
+        self.v_proj = nn.Linear(config.hidden_size, kv_width, bias=False)
+        self.o_proj = nn.Linear(width, config.hidden_size, bias=False)
+
+    def forward(
+        self, x: Tensor, angles: tuple[Tensor, Tensor], visible: Tensor, cache: KVCache | None
+    ) -> Tensor:
+        """[batch, seq, width] to the same shape; new keys and values go into `cache` if there is one."""
+        q, k, v = (
+            linear(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # [batch, heads, seq, head_dim]
+            for linear in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        q, k = rotate(q, *angles), rotate(k, *angles)
+        if cache is not None:
+            k, v = cache.write(self.layer, k, v)
+        attended = grouped_attention(q, k, v, visible, scale=self.scale, cap=self.cap)
+        return self.o_proj(attended)  # type: ignore[no-any-return]
+
+
+class GemmaMLP(nn.Module):
+    """`down(gelu(gate(x)) * up(x))`."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, seq, width] to the same shape."""
+        gated = F.gelu(self.gate_proj(x), approximate="tanh") * self.up_proj(x)
+        return self.down_proj(gated)  # type: ignore[no-any-return]
+
+
+class GemmaLayer(nn.Module):
+    """One block, normalised before and after attention and MLP."""
+
+    def __init__(self, config: TextConfig, layer: int) -> None:
+        super().__init__()
+        self.self_attn = GemmaAttention(config, layer)
+        self.mlp = GemmaMLP(config)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.pre_feedforward_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_feedforward_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(
+        self, x: Tensor, angles: tuple[Tensor, Tensor], visible: Tensor, cache: KVCache | None
+    ) -> Tensor:
+        """[batch, seq, width] to the same shape."""
+        attended = self.self_attn(self.input_layernorm(x), angles, visible, cache)
+        x = x + self.post_attention_layernorm(attended)
+        return x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))  # type: ignore[no-any-return]
+
+
+class GemmaDecoder(nn.Module):
+    """Embedding, blocks, final norm; the embedding is also the output layer."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(GemmaLayer(config, layer) for layer in range(config.num_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        """Scaled text embeddings: int64 [batch, seq] to [batch, seq, width] in the dtype of the weights."""
+        x: Tensor = self.embed_tokens(token_ids)
+        if not self.config.round_embedding_scale:
+            return (x.float() * self.config.scale).to(x.dtype)
+        return x * torch.tensor(self.config.scale, dtype=x.dtype, device=x.device)
+
+    def forward(
+        self,
+        x: Tensor,
+        positions: Tensor,
+        visible: Callable[[int | None], Tensor],
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Embeddings to normalised hidden states.
+
+        Args:
+            x: [batch, seq, width], image and text embeddings in place.
+            positions: int64 [batch, seq].
+            visible: given a sliding window (or None), the mask, bool [batch, 1, seq, keys].
+            cache: where to store keys and values, or None.
+
+        Returns:
+            [batch, seq, width] after the final norm.
+        """
+        angles = rotary_angles(positions, self.config.head_dim, self.config.rope_theta)
+        windows = [self.config.window_of_layer(layer) for layer in range(self.config.num_layers)]
+        masks = {window: visible(window) for window in set(windows)}
+        for layer, window in zip(self.layers, windows, strict=True):
+            x = layer(x, angles, masks[window], cache)
+        if cache is not None:
+            cache.advance(x.shape[1])
+        return self.norm(x)  # type: ignore[no-any-return]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Output logits, capped if the configuration says so: [..., width] to float32 [..., vocab]."""
+        return soft_cap(F.linear(hidden, self.embed_tokens.weight).float(), self.config.final_cap)

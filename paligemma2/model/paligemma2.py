@@ -1,0 +1,141 @@
+"""The whole model: image encoder, linear projector, decoder (PaliGemma 2, arXiv:2412.03555)."""
+
+import torch
+from torch import Tensor, nn
+
+from paligemma2.errors import InputError
+from paligemma2.model.cache import KVCache
+from paligemma2.model.config import ModelConfig
+from paligemma2.model.gemma2 import GemmaDecoder
+from paligemma2.model.prefix_mask import PrefixLayout
+from paligemma2.model.siglip import SiglipEncoder
+
+
+class Projector(nn.Module):
+    """One linear layer from the width of the image encoder to that of the decoder."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.linear = nn.Linear(config.vision.hidden_size, config.text.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[images, patches, vision width] to [images, patches, text width]."""
+        return self.linear(x)  # type: ignore[no-any-return]
+
+
+class PaliGemma2Model(nn.Module):
+    """Images and tokens to logits. Holds parameters only, no buffers, so it can be built on the meta device.
+
+    The output layer is the embedding itself (tied); there is no separate `lm_head`.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vision_tower = SiglipEncoder(config.vision)
+        self.multi_modal_projector = Projector(config)
+        self.language_model = GemmaDecoder(config.text)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the weights."""
+        return self.language_model.embed_tokens.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.language_model.embed_tokens.weight.device
+
+    def encode_images(self, pixel_values: Tensor) -> Tensor:
+        """Image tokens, unscaled as the decoder wants them.
+
+        Args:
+            pixel_values: float [images, 3, height, width] in [-1, 1]; every image is encoded by itself.
+
+        Returns:
+            [images, num_image_tokens, width of the decoder].
+        """
+        return self.multi_modal_projector(self.vision_tower(pixel_values))  # type: ignore[no-any-return]
+
+    def embed(self, token_ids: Tensor, image_tokens: Tensor | None) -> Tensor:
+        """Embeddings of a batch, with image tokens put into their slots in order.
+
+        Args:
+            token_ids: int64 [batch, seq]; slots of images hold `config.image_token_id`.
+            image_tokens: [images, num_image_tokens, width] in the order of their slots, or None.
+
+        Returns:
+            [batch, seq, width].
+
+        Raises:
+            InputError: the number of slots is not the number of image tokens.
+        """
+        is_image = token_ids == self.config.image_token_id
+        # The <image> id may lie beyond the last row (257152-row tables), so it is never looked up.
+        x = self.language_model.embed(token_ids.masked_fill(is_image, self.config.pad_token_id))
+        num_slots = int(is_image.sum())
+        num_tokens = 0 if image_tokens is None else image_tokens.shape[0] * image_tokens.shape[1]
+        if num_slots != num_tokens:
+            raise InputError(
+                f"the prompts have room for {num_slots} image tokens, the images give {num_tokens}",
+                hint=f"write <image> {self.config.num_image_tokens} times per image, or use the Processor",
+            )
+        if image_tokens is None:
+            return x
+        return x.masked_scatter(is_image[..., None], image_tokens.to(x.dtype))
+
+    def hidden_states(self, token_ids: Tensor, image_tokens: Tensor | None, layout: PrefixLayout) -> Tensor:
+        """Hidden states after the final norm, [batch, seq, width]; see `embed` for the arguments."""
+        return self.language_model(  # type: ignore[no-any-return]
+            self.embed(token_ids, image_tokens), layout.positions, layout.dense
+        )
+
+    def forward(self, token_ids: Tensor, pixel_values: Tensor | None, layout: PrefixLayout) -> Tensor:
+        """Logits of every token at once, as in training.
+
+        Args:
+            token_ids: int64 [batch, seq].
+            pixel_values: float [images, 3, height, width] in [-1, 1], in the order of their slots, or None.
+            layout: who may see whom.
+
+        Returns:
+            float32 [batch, seq, vocab].
+        """
+        image_tokens = None if pixel_values is None else self.encode_images(pixel_values)
+        return self.language_model.logits(self.hidden_states(token_ids, image_tokens, layout))
+
+    def prefill(
+        self, token_ids: Tensor, image_tokens: Tensor | None, layout: PrefixLayout, max_new_tokens: int
+    ) -> tuple[Tensor, KVCache]:
+        """Read left-padded prompts into a cache.
+
+        Args:
+            token_ids: int64 [batch, seq], padded on the left.
+            image_tokens: [images, num_image_tokens, width] or None.
+            layout: all valid tokens are prefix.
+            max_new_tokens: room to reserve for generated tokens.
+
+        Returns:
+            float32 logits [batch, vocab] of the first generated token, and the cache.
+        """
+        cache = KVCache.for_prompts(self.config.text, layout, max_new_tokens, self.dtype)
+        x = self.embed(token_ids, image_tokens)
+        hidden = self.language_model(x, layout.positions, layout.dense, cache)
+        return self.language_model.logits(hidden[:, -1]), cache
+
+    def step(self, token_ids: Tensor, cache: KVCache) -> Tensor:
+        """One more token per row.
+
+        Args:
+            token_ids: int64 [batch], the tokens chosen last.
+            cache: as left by `prefill` or the previous `step`; is updated.
+
+        Returns:
+            float32 logits [batch, vocab] of the next token.
+        """
+        x = self.language_model.embed(token_ids[:, None])
+        positions = cache.next_positions[:, None]
+        hidden = self.language_model(x, positions, cache.visible, cache)
+        cache.is_valid[:, cache.length - 1] = True
+        cache.next_positions = cache.next_positions + 1
+        return self.language_model.logits(hidden[:, -1])

@@ -1,0 +1,93 @@
+"""Who may see whom: the only code that knows the prefix-LM mask.
+
+The rule (big_vision `models/proj/paligemma/paligemma.py`, PaliGemma arXiv:2407.07726 section 3.2): image,
+prefix and separator of an example all see each other; the suffix sees them and itself causally; nobody sees
+padding; packed examples ("segments") do not see each other.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from paligemma2.errors import InputError
+
+
+@dataclass(frozen=True)
+class PrefixLayout:
+    """The roles of the tokens in a batch.
+
+    Attributes:
+        segments: int32 [batch, seq], 0 for padding, 1.. for the example that a token belongs to. Tokens of
+            one example stand next to each other.
+        is_prefix: bool [batch, seq], True for image, prefix and separator tokens, False for the suffix.
+        positions: int64 [batch, seq], 1-based within the example as in Hugging Face's `generate` (rotary
+            positions are relative, so big_vision's 0-based ones give the same result); padding has 1.
+    """
+
+    segments: Tensor
+    is_prefix: Tensor
+    positions: Tensor
+
+    @classmethod
+    def from_segments(cls, segments: Tensor, is_prefix: Tensor) -> "PrefixLayout":
+        """The layout of rows that may hold several examples each.
+
+        Args:
+            segments: integer [batch, seq], 0 = padding.
+            is_prefix: bool [batch, seq].
+
+        Raises:
+            InputError: the shapes differ.
+        """
+        if segments.shape != is_prefix.shape or segments.dim() != 2:
+            raise InputError(
+                f"segments {tuple(segments.shape)} and is_prefix {tuple(is_prefix.shape)} must both be "
+                "[batch, seq]",
+                hint="give one segment number and one flag per token",
+            )
+        index = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
+        begins = torch.ones_like(segments, dtype=torch.bool)
+        begins[:, 1:] = segments[:, 1:] != segments[:, :-1]
+        start = torch.where(begins, index, torch.zeros_like(index)).cummax(dim=1).values
+        positions = torch.where(segments > 0, index - start + 1, torch.ones_like(index))
+        return cls(segments.to(torch.int32), is_prefix.bool() & (segments > 0), positions)
+
+    @classmethod
+    def from_flags(cls, is_valid: Tensor, is_prefix: Tensor) -> "PrefixLayout":
+        """The layout of rows with one example each, padded left or right.
+
+        Args:
+            is_valid: bool [batch, seq], False for padding.
+            is_prefix: bool [batch, seq].
+        """
+        return cls.from_segments(is_valid.to(torch.int32), is_prefix)
+
+    @property
+    def is_valid(self) -> Tensor:
+        """Bool [batch, seq], False for padding."""
+        return self.segments > 0
+
+    def dense(self, window: int | None = None) -> Tensor:
+        """Bool [batch, 1, seq, seq]: may the query (third) see the key (fourth dimension)?
+
+        Args:
+            window: how many keys a suffix token sees, itself included (Hugging Face's sliding layers; the
+                prefix block is never cut), or None for no window (big_vision).
+
+        Rows of padding see nothing: fill masked logits with a finite minimum, not with -inf.
+        """
+        seq = self.segments.shape[1]
+        index = torch.arange(seq, device=self.segments.device)
+        distance = index[:, None] - index[None, :]
+        causal = distance >= 0
+        if window is not None:
+            causal = causal & (distance < window)
+        both_prefix = self.is_prefix[:, :, None] & self.is_prefix[:, None, :]
+        same_segment = self.segments[:, :, None] == self.segments[:, None, :]
+        visible = (both_prefix | causal) & same_segment & self.is_valid[:, None, :]
+        return visible[:, None]
+
+    def to(self, device: torch.device | str) -> "PrefixLayout":
+        """The same layout on another device."""
+        return PrefixLayout(self.segments.to(device), self.is_prefix.to(device), self.positions.to(device))
