@@ -29,7 +29,7 @@ class SiglipEmbeddings(nn.Module):
                 f"{self.image_size}×{self.image_size}",
                 hint="resize it with the checkpoint's own Processor",
             )
-        patches = self.patch_embedding(pixel_values.to(self.patch_embedding.weight.dtype))
+        patches: Tensor = self.patch_embedding(pixel_values.to(self.patch_embedding.weight.dtype))
         positions: Tensor = self.position_embedding.weight
         return patches.flatten(2).transpose(1, 2) + positions
 

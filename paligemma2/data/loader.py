@@ -1,0 +1,45 @@
+"""Batches made in worker processes, in an order that depends on the step alone."""
+
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+Batch = TypeVar("Batch")
+
+
+class _Steps(Dataset[Batch], Generic[Batch]):
+    def __init__(self, make_batch: Callable[[int], Batch]) -> None:
+        self._make_batch = make_batch
+
+    def __getitem__(self, step: int) -> Batch:
+        return self._make_batch(step)
+
+
+def load_batches(
+    make_batch: Callable[[int], Batch], start: int, stop: int, *, num_workers: int = 0
+) -> Iterator[Batch]:
+    """The batches of steps `start` up to `stop`, in order, whatever the number of workers.
+
+    The state of the loader is the step itself, which is what makes a resumed run exact.
+
+    Args:
+        make_batch: a pure function of the step; is pickled where workers are not forked.
+        start: first step.
+        stop: step to end before.
+        num_workers: processes that make batches ahead; 0 makes them in this one.
+    """
+    loader = DataLoader(
+        _Steps(make_batch),
+        sampler=range(start, stop),
+        batch_size=None,
+        num_workers=num_workers,
+        prefetch_factor=4 if num_workers else None,
+        worker_init_fn=_one_thread if num_workers else None,
+    )
+    yield from loader
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,34 @@
+"""An exponential moving average of the weights."""
+
+import torch
+from torch import Tensor, nn
+
+
+class WeightAverage:
+    """Exponential moving average of a model's parameters, in their dtype.
+
+    Early on the decay is `(1 + step) / (10 + step)`, so that the start is forgotten quickly.
+
+    Args:
+        model: whose parameters to follow.
+        decay: limit of the decay, in [0, 1).
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.weights: dict[str, Tensor] = {
+            name: parameter.detach().clone() for name, parameter in model.named_parameters()
+        }
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move towards the model's present weights, after update number `step`."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, parameter in model.named_parameters():
+            self.weights[name].lerp_(parameter.detach(), 1 - decay)
+
+    @torch.no_grad()
+    def copy_to(self, model: nn.Module) -> None:
+        """Overwrite the model's weights with the average."""
+        for name, parameter in model.named_parameters():
+            parameter.copy_(self.weights[name])

@@ -1,0 +1,116 @@
+"""Saved states of a run: written beside, flushed, renamed, verified before they are used. Never pickled."""
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from paligemma2.errors import WorkError
+
+_TENSORS = "state.safetensors"
+_MANIFEST = "manifest.json"
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedState:
+    """A state read back: tensors by name, and the small values beside them."""
+
+    step: int
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+
+
+def save_state(
+    folder: Path, step: int, tensors: Mapping[str, Tensor], values: Mapping[str, Any], *, keep: int = 2
+) -> Path:
+    """Write `folder/step-<step>` whole or not at all, then remove all but the newest `keep` states.
+
+    Args:
+        folder: of the run; is made if it is not there.
+        step: updates done.
+        tensors: by name; copied contiguously.
+        values: whatever JSON can hold.
+        keep: states to keep, this one included.
+
+    Raises:
+        WorkError: the disk is full or not writable; older states are untouched.
+    """
+    final = folder / f"step-{step:07d}"
+    temporary = folder / f".step-{step:07d}.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        path = temporary / _TENSORS
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+        manifest = {
+            "step": step,
+            "files": {_TENSORS: {"bytes": path.stat().st_size, "sha256": _sha256(path)}},
+            "values": dict(values),
+        }
+        (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        for name in (_TENSORS, _MANIFEST, "."):
+            _flush(temporary / name)
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.rename(final)
+        _flush(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        full = isinstance(error, SafetensorError) or error.errno == errno.ENOSPC
+        raise WorkError(
+            f"{final}: the state could not be saved: {error}",
+            hint="free some disk space and resume; older states are untouched"
+            if full
+            else "check the folder",
+        ) from error
+    for old in _state_folders(folder)[keep:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def load_newest_state(folder: Path) -> SavedState | None:
+    """The newest state whose manifest verifies, or None; the ones passed over are logged."""
+    for path in _state_folders(folder):
+        try:
+            return _load_state(path)
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            _logger.warning("%s is damaged and passed over: %s", path, error)
+    return None
+
+
+def _load_state(path: Path) -> SavedState:
+    manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+    for name, expected in manifest["files"].items():
+        file = path / name
+        if file.stat().st_size != expected["bytes"] or _sha256(file) != expected["sha256"]:
+            raise ValueError(f"{name} differs from its manifest")
+    return SavedState(step=manifest["step"], tensors=load_file(path / _TENSORS), values=manifest["values"])
+
+
+def _state_folders(folder: Path) -> list[Path]:
+    """Newest first."""
+    return sorted((path for path in folder.glob("step-*") if path.is_dir()), reverse=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,199 @@
+"""The stages in which the small model is pre-trained, in the order of the real one's.
+
+Stage 0 teaches the image encoder alone to see (the real model starts from SigLIP), stage 1 trains the whole
+model, stage 2 goes on at a higher resolution and lets the learning rate run out (PaliGemma, arXiv:2407.07726,
+section 3.2, in miniature).
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from paligemma2.data.loader import load_batches
+from paligemma2.model.config import ModelConfig, TextConfig, VisionConfig
+from paligemma2.model.paligemma2 import PaliGemma2Model
+from paligemma2.model.siglip import raise_resolution
+from paligemma2.processing.processor import ModelInputs, Processor
+from paligemma2.processing.tokenizer import Tokenizer
+from paligemma2.training.initialization import initialize
+from paligemma2.training.joint_stage import JointBatches, JointObjective, Mixture
+from paligemma2.training.recipe import Recipe
+from paligemma2.training.trainer import ProgressCallback, Trainer
+from paligemma2.training.vision_stage import DenseBatch, DenseBatches, DenseVisionModel
+
+SEED = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage: its name, the side of its pictures in pixels, what a batch holds, and its recipe.
+
+    `mixture` is None for stage 0, which trains the image encoder alone.
+    """
+
+    name: str
+    image_size: int
+    recipe: Recipe
+    mixture: Mixture | None = None
+
+
+_MIXTURE = Mixture(scenes=14, words=28, pairs=6, rows_per_scene=4)
+
+TINY_STAGES = (
+    Stage(
+        name="stage0",
+        image_size=112,
+        recipe=Recipe(
+            steps=900,
+            batch_size=64,
+            optimizer="muon",
+            learning_rate=1.5e-3,
+            muon_learning_rate=0.02,
+            seed=SEED,
+            checkpoint_every=150,
+        ),
+    ),
+    Stage(
+        name="stage1",
+        image_size=112,
+        mixture=_MIXTURE,
+        recipe=Recipe(
+            steps=1200,
+            batch_size=_MIXTURE.rows,
+            optimizer="muon",
+            learning_rate=1.5e-3,
+            muon_learning_rate=0.015,
+            schedule="constant",
+            location_sigma=8.0,
+            seed=SEED,
+            checkpoint_every=100,
+        ),
+    ),
+    Stage(
+        name="stage2",
+        image_size=126,
+        mixture=_MIXTURE,
+        recipe=Recipe(
+            steps=900,
+            batch_size=_MIXTURE.rows,
+            optimizer="muon",
+            learning_rate=1.5e-3,
+            muon_learning_rate=0.015,
+            warmup_fraction=0.02,
+            location_sigma=8.0,
+            average_decay=0.995,
+            seed=SEED,
+            checkpoint_every=100,
+        ),
+    ),
+)
+
+
+def tiny_config(vocab_size: int, image_size: int) -> ModelConfig:
+    """The configuration of the small model; `<image>` is the last id."""
+    return ModelConfig(
+        vision=VisionConfig(
+            image_size=image_size, hidden_size=160, num_layers=6, num_heads=5, intermediate_size=640
+        ),
+        text=TextConfig(
+            vocab_size=vocab_size,
+            hidden_size=160,
+            num_layers=4,
+            num_heads=4,
+            num_kv_heads=2,
+            head_dim=40,
+            intermediate_size=480,
+            query_pre_attn_scalar=40.0,
+            sliding_window=4096,
+            max_positions=1024,
+        ),
+        image_token_id=vocab_size - 1,
+    )
+
+
+def train_stages(
+    stages: tuple[Stage, ...],
+    tokenizer_json: str,
+    folder: Path,
+    *,
+    num_workers: int,
+    on_progress: ProgressCallback,
+) -> PaliGemma2Model:
+    """Train a small model from nothing through all stages; goes on where an earlier call stopped.
+
+    Args:
+        stages: stage 0 first.
+        tokenizer_json: text of the tokenizer to train with; `<image>` is its last id.
+        folder: each stage keeps its states and log in a folder of its own below this one.
+        num_workers: processes that draw pictures ahead.
+        on_progress: called with the name of the stage and its progress.
+
+    Returns:
+        The model after the last stage, float32.
+    """
+    size = _vocab_size(tokenizer_json)
+    model = PaliGemma2Model(tiny_config(size, stages[0].image_size))
+    initialize(model, Tokenizer.from_json(tokenizer_json, model.config).location_ids, seed=SEED)
+    first = 0
+    for stage in stages:
+        model = _at_resolution(model, stage.image_size)
+        if stage.mixture is None:
+            _train_vision(model, stage, folder / stage.name, num_workers, on_progress)
+        else:
+            tokenizer = Tokenizer.from_json(tokenizer_json, model.config)
+            batches = JointBatches("train", Processor(tokenizer, model.config), stage.mixture, first=first)
+            _train_jointly(model, stage, batches, folder / stage.name, num_workers, on_progress)
+            first += stage.recipe.steps
+    return model
+
+
+def _vocab_size(tokenizer_json: str) -> int:
+    import tokenizers
+
+    return int(tokenizers.Tokenizer.from_str(tokenizer_json).get_vocab_size())
+
+
+def _train_vision(
+    model: PaliGemma2Model, stage: Stage, folder: Path, num_workers: int, on_progress: ProgressCallback
+) -> None:
+    torch.manual_seed(SEED)  # of the throw-away head
+    dense = DenseVisionModel(model.vision_tower, model.config.vision)
+    make = DenseBatches(split="train", config=model.config.vision, batch_size=stage.recipe.batch_size)
+
+    def batches(start: int, stop: int) -> Iterator[DenseBatch]:
+        return load_batches(make, start, stop, num_workers=num_workers)
+
+    progress = partial(on_progress, stage.name)
+    Trainer(dense, stage.recipe, dense.loss, folder=folder, on_progress=progress).fit(batches)
+
+
+def _train_jointly(
+    model: PaliGemma2Model,
+    stage: Stage,
+    make: JointBatches,
+    folder: Path,
+    num_workers: int,
+    on_progress: ProgressCallback,
+) -> None:
+    def batches(start: int, stop: int) -> Iterator[tuple[ModelInputs, ...]]:
+        return load_batches(make, start, stop, num_workers=num_workers)
+
+    objective = JointObjective(model, stage.recipe, make.processor.tokenizer.location_ids)
+    progress = partial(on_progress, stage.name)
+    Trainer(model, stage.recipe, objective, folder=folder, on_progress=progress).fit(batches)
+
+
+def _at_resolution(model: PaliGemma2Model, image_size: int) -> PaliGemma2Model:
+    if image_size == model.config.vision.image_size:
+        return model
+    vision = dataclasses.replace(model.config.vision, image_size=image_size)
+    raised = PaliGemma2Model(dataclasses.replace(model.config, vision=vision))
+    name = "vision_tower.embeddings.position_embedding.weight"
+    weights = model.state_dict()
+    weights[name] = raise_resolution(weights[name], vision.grid_size)
+    raised.load_state_dict(weights)
+    return raised

@@ -1,0 +1,242 @@
+"""The one training loop."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from paligemma2.errors import ConfigError, Interrupted, WorkError
+from paligemma2.training.average import WeightAverage
+from paligemma2.training.checkpointing import load_newest_state, save_state
+from paligemma2.training.interruption import stop_request
+from paligemma2.training.optimizer import build_optimizers
+from paligemma2.training.recipe import Recipe
+from paligemma2.training.schedule import learning_rate_factor
+
+Batch = TypeVar("Batch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """One line of the log."""
+
+    step: int
+    steps: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    examples_per_second: float
+    seconds: float
+
+
+ProgressCallback = Callable[[str, Progress], None]
+"""Called with the name of a stage or run and its progress."""
+
+
+def bfloat16_is_fast(device: torch.device) -> bool:
+    """Whether this device multiplies bfloat16 matrices in hardware."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False
+
+
+class Trainer(Generic[Batch]):
+    """Trains a module on batches that are a pure function of the step, so that a resumed run is exact.
+
+    Weights, gradients and optimiser states are float32; matrix products run in bfloat16 where the device has
+    it. With a folder, the state is saved regularly and on a stop request, and `fit` goes on from the newest
+    state that verifies.
+
+    Args:
+        module: float32; its trainable parameters are updated in place.
+        recipe: the hyper-parameters.
+        objective: the loss of a batch, a scalar with gradient.
+        folder: for states and `log.jsonl`, or None to keep nothing.
+        on_progress: called at every log line.
+
+    Raises:
+        ConfigError: no parameter is trainable.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        recipe: Recipe,
+        objective: Callable[[Batch], Tensor],
+        *,
+        folder: Path | None = None,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+    ) -> None:
+        self.module = module
+        self.recipe = recipe
+        self.objective = objective
+        self.folder = folder
+        self.on_progress = on_progress
+        self.step = 0
+        self._named = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        if not self._named:
+            raise ConfigError("no parameter is trainable", hint="do not freeze everything")
+        self.optimizers = build_optimizers(
+            module,
+            recipe.optimizer,
+            learning_rate=recipe.learning_rate,
+            muon_learning_rate=recipe.muon_learning_rate,
+            weight_decay=recipe.weight_decay,
+        )
+        self._base_rates = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
+        self.average = (
+            WeightAverage(module, recipe.average_decay) if recipe.average_decay is not None else None
+        )
+        device = next(iter(self._named.values())).device
+        self._precision = (
+            torch.autocast(device.type, dtype=torch.bfloat16) if bfloat16_is_fast(device) else nullcontext()
+        )
+
+    def fit(self, batches: Callable[[int, int], Iterator[Batch]]) -> None:
+        """Run to the last step of the recipe; the module then holds the averaged weights, if any are kept.
+
+        Args:
+            batches: given the first step and the step to stop before, the batches of those steps in order.
+
+        Raises:
+            WorkError: the loss is not a number, or a state could not be saved.
+            Interrupted: Ctrl-C or SIGTERM came; the state is saved if there is a folder.
+        """
+        self._resume()
+        self.module.train()
+        window = _Window(self.recipe.batch_size)
+        with stop_request() as request:
+            for batch in batches(self.step, self.recipe.steps):
+                loss, grad_norm = self._update(batch)
+                self.step += 1
+                window.add(loss)
+                if self.step % self.recipe.log_every == 0 or self.step == self.recipe.steps:
+                    self._log(window, grad_norm)
+                if request.signal_number:
+                    self._stop(request.signal_number)
+                if self.step % self.recipe.checkpoint_every == 0 or self.step == self.recipe.steps:
+                    self._save()
+        if self.average is not None:
+            self.average.copy_to(self.module)
+        self.module.eval()
+
+    def _update(self, batch: Batch) -> tuple[float, float]:
+        factor = learning_rate_factor(
+            self.step,
+            total_steps=self.recipe.steps,
+            warmup_steps=self.recipe.warmup_steps,
+            schedule=self.recipe.schedule,
+        )
+        for optimizer, rates in zip(self.optimizers, self._base_rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+            optimizer.zero_grad(set_to_none=True)
+        with self._precision:
+            loss = self.objective(batch)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise WorkError(
+                f"the loss is {value} at step {self.step}",
+                hint="lower the learning rate and resume; states saved before are untouched",
+            )
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(list(self._named.values()), self.recipe.grad_clip)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        if self.average is not None:
+            self.average.update(self.module, self.step)
+        return value, float(norm)
+
+    def _log(self, window: "_Window", grad_norm: float) -> None:
+        loss, rate, seconds = window.close()
+        progress = Progress(
+            step=self.step,
+            steps=self.recipe.steps,
+            loss=loss,
+            learning_rate=self.optimizers[0].param_groups[0]["lr"],
+            grad_norm=grad_norm,
+            examples_per_second=rate,
+            seconds=seconds,
+        )
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(progress)) + "\n")
+        self.on_progress(progress)
+
+    def _stop(self, signal_number: int) -> None:
+        self._save()
+        where = f"saved in {self.folder}" if self.folder is not None else "nothing is saved"
+        raise Interrupted(
+            f"stopped at step {self.step} of {self.recipe.steps}, {where}",
+            signal_number=signal_number,
+            hint="run the same command again to go on" if self.folder is not None else "",
+        )
+
+    def _save(self) -> None:
+        if self.folder is None:
+            return
+        tensors = {f"module.{name}": p.detach() for name, p in self.module.named_parameters()}
+        if self.average is not None:
+            tensors |= {f"average.{name}": value for name, value in self.average.weights.items()}
+        for name, parameter in self._named.items():
+            for number, optimizer in enumerate(self.optimizers):
+                for key, value in optimizer.state.get(parameter, {}).items():
+                    tensors[f"optimizer.{number}.{key}.{name}"] = torch.as_tensor(value)
+        save_state(self.folder, self.step, tensors, {"recipe": asdict(self.recipe)})
+
+    def _resume(self) -> None:
+        saved = load_newest_state(self.folder) if self.folder is not None else None
+        if saved is None:
+            return
+        self._check_recipe(saved.values["recipe"])
+        with torch.no_grad():
+            for name, parameter in self.module.named_parameters():
+                parameter.copy_(saved.tensors[f"module.{name}"])
+                if self.average is not None:
+                    self.average.weights[name].copy_(saved.tensors[f"average.{name}"])
+        for number, optimizer in enumerate(self.optimizers):
+            prefix = f"optimizer.{number}."
+            for key, value in saved.tensors.items():
+                if key.startswith(prefix):
+                    kind, name = key.removeprefix(prefix).split(".", 1)
+                    parameter = self._named[name]
+                    target = parameter.device if value.dim() else value.device
+                    optimizer.state[parameter][kind] = value.to(target)
+        self.step = saved.step
+
+    def _check_recipe(self, saved: dict[str, Any]) -> None:
+        changed = [name for name, value in asdict(self.recipe).items() if saved.get(name) != value]
+        if changed:
+            raise ConfigError(
+                f"{self.folder} belongs to a run with another {', '.join(changed)}",
+                hint="use the same settings to go on, or another folder to start anew",
+            )
+
+
+class _Window:
+    """Mean loss and speed since the last log line."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._losses: list[float] = []
+        self._begin = self._first = time.monotonic()
+
+    def add(self, loss: float) -> None:
+        self._losses.append(loss)
+
+    def close(self) -> tuple[float, float, float]:
+        now = time.monotonic()
+        rate = len(self._losses) * self._batch_size / max(now - self._begin, 1e-9)
+        loss = sum(self._losses) / len(self._losses)
+        self._losses, self._begin = [], now
+        return loss, rate, now - self._first
