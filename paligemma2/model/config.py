@@ -190,12 +190,28 @@ _TEXT = {
         query_pre_attn_scalar=144.0,
     ),
 }
+_TINY_VOCABULARY = 1710
+_TINY = ModelConfig(
+    vision=VisionConfig(image_size=126, hidden_size=160, num_layers=6, num_heads=5, intermediate_size=640),
+    text=TextConfig(
+        vocab_size=_TINY_VOCABULARY,
+        hidden_size=160,
+        num_layers=4,
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=40,
+        intermediate_size=480,
+        query_pre_attn_scalar=40.0,
+        max_positions=1024,
+    ),
+    image_token_id=_TINY_VOCABULARY - 1,
+)
 SIZES = tuple(_TEXT)
 RESOLUTIONS = (224, 448, 896)
 
 
 def _presets() -> dict[str, ModelConfig]:
-    presets = {}
+    presets = {"tiny": _TINY}
     for kind, resolutions in (("pt", RESOLUTIONS), ("mix", (224, 448))):
         for size, text in _TEXT.items():
             for resolution in resolutions:
