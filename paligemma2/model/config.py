@@ -41,6 +41,7 @@ class VisionConfig:
             "num_layers",
             "num_heads",
             "intermediate_size",
+            "layer_norm_eps",
         )
         if self.image_size % self.patch_size:
             raise ConfigError(
@@ -112,6 +113,7 @@ class TextConfig:
             "intermediate_size",
             "query_pre_attn_scalar",
             "rope_theta",
+            "rms_norm_eps",
             "max_positions",
         )
         if not self.sliding_layers:

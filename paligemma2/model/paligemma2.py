@@ -117,7 +117,12 @@ class PaliGemma2Model(nn.Module):
 
         Returns:
             float32 logits [batch, vocab] of the first generated token, and the cache.
+
+        Raises:
+            InputError: a prompt is padded on the right.
         """
+        if not bool(layout.is_valid[:, -1].all()):
+            raise InputError("a prompt is padded on the right", hint="pad prompts on the left to generate")
         cache = KVCache.for_prompts(self.config.text, layout, max_new_tokens, self.dtype)
         x = self.embed(token_ids, image_tokens)
         hidden = self.language_model(x, layout.positions, layout.dense, cache)
@@ -132,7 +137,15 @@ class PaliGemma2Model(nn.Module):
 
         Returns:
             float32 logits [batch, vocab] of the next token.
+
+        Raises:
+            InputError: the cache is full.
         """
+        if cache.length == cache.capacity:
+            raise InputError(
+                f"the cache is full with {cache.capacity} tokens",
+                hint="reserve more max_new_tokens in prefill",
+            )
         x = self.language_model.embed(token_ids[:, None])
         positions = cache.next_positions[:, None]
         hidden = self.language_model(x, positions, cache.visible, cache)
