@@ -240,9 +240,10 @@ def preset(name: str) -> ModelConfig:
 
 def variant_name(config: ModelConfig) -> str:
     """The size and resolution in the card's words (`3b-224`), or the plain sizes of another model."""
-    tower = dataclasses.replace(VisionConfig(), image_size=config.vision.image_size)
-    for size, text in _TEXT.items():
-        if _widths(text) == _widths(config.text) and tower == config.vision:
+    sizes = {"tiny": _TINY} | {size: PRESETS[f"paligemma2-{size}-pt-224"] for size in SIZES}
+    for size, known in sizes.items():
+        tower = dataclasses.replace(known.vision, image_size=config.vision.image_size)
+        if _widths(known.text) == _widths(config.text) and tower == config.vision:
             return f"{size}-{config.vision.image_size}"
     return (
         f"custom-{config.vision.image_size} (encoder {config.vision.num_layers}×{config.vision.hidden_size}, "
