@@ -1,6 +1,6 @@
 """`load` and the object it returns: a model that takes pictures and prompts and writes text."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 
 from paligemma2.assets import TINY_FOLDER
-from paligemma2.checkpoint.load import load_model
+from paligemma2.checkpoint.load import LoadedModel, load_model
+from paligemma2.checkpoint.weights import OnProgress
 from paligemma2.errors import InputError
 from paligemma2.inference.engine import decode
 from paligemma2.model.config import ModelConfig
@@ -40,11 +41,13 @@ class PaliGemma2:
     Args:
         model: in evaluation mode.
         processor: of the same checkpoint.
+        folder: where the checkpoint's files are.
     """
 
-    def __init__(self, model: PaliGemma2Model, processor: Processor) -> None:
+    def __init__(self, model: PaliGemma2Model, processor: Processor, folder: Path) -> None:
         self.model = model
         self.processor = processor
+        self.folder = folder
 
     @property
     def config(self) -> ModelConfig:
@@ -84,14 +87,23 @@ class PaliGemma2:
 
     def stream(
         self, images: Images, prompt: str | Prompt = "", max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
-    ) -> Iterator[str]:
-        """The text of one answer in pieces, as it is decoded; see `generate`."""
+    ) -> Generator[str, None, Generation]:
+        """The text of one answer in pieces, as it is decoded; see `generate`.
+
+        Returns:
+            The whole answer, as the value of the generator (of `yield from`).
+        """
+        inputs = self.encode(images, prompt)
         decoder = self.processor.tokenizer.decoder()
-        for (token,) in decode(self.model, self.encode(images, prompt), max_new_tokens):
-            if token is not None and token != self.config.eos_token_id and (text := decoder.push(token)):
+        tokens: list[int] = []
+        for (token,) in decode(self.model, inputs, max_new_tokens):
+            assert token is not None  # decoding stops when the only row has ended
+            tokens.append(token)
+            if token != self.config.eos_token_id and (text := decoder.push(token)):
                 yield text
         if rest := decoder.finish():
             yield rest
+        return self._generation(tokens, inputs.token_ids.shape[1])
 
     def caption(self, images: Images, language: str = "en") -> str:
         """A short caption."""
@@ -147,7 +159,13 @@ class PaliGemma2:
         )
 
 
-def load(source: str | Path = "tiny", *, device: str = "auto", dtype: Dtype = "auto") -> PaliGemma2:
+def load(
+    source: str | Path = "tiny",
+    *,
+    device: str = "auto",
+    dtype: Dtype = "auto",
+    on_progress: OnProgress | None = None,
+) -> PaliGemma2:
     """A model ready to use.
 
     Args:
@@ -155,6 +173,7 @@ def load(source: str | Path = "tiny", *, device: str = "auto", dtype: Dtype = "a
             `.npz` with its tokenizer beside it, or a hub id such as `google/paligemma2-3b-pt-224`.
         device: "auto" is CUDA if there is one, else the CPU.
         dtype: "auto" is the file's own on CUDA and for bfloat16 files; the small model runs in float32.
+        on_progress: called while the weights are read, with the bytes done and in all.
 
     Raises:
         InputError: no such model or device.
@@ -163,10 +182,23 @@ def load(source: str | Path = "tiny", *, device: str = "auto", dtype: Dtype = "a
     is_tiny = str(source) == "tiny"
     if is_tiny and dtype == "auto":
         dtype = "float32"  # bfloat16 gains nothing at this size and is emulated on many CPUs
-    loaded = load_model(
-        TINY_FOLDER if is_tiny else source, device=_device(device), dtype=_DTYPES[_checked(dtype)]
-    )
-    return PaliGemma2(loaded.model, Processor.from_folder(loaded.folder, loaded.config))
+    torch_dtype, torch_device = _DTYPES[_checked(dtype)], _device(device)
+
+    def load_files(source: str | Path) -> LoadedModel:
+        return load_model(source, device=torch_device, dtype=torch_dtype, on_progress=on_progress)
+
+    loaded = load_files(TINY_FOLDER) if is_tiny else _naming_tiny(load_files, source)
+    return PaliGemma2(loaded.model, Processor.from_folder(loaded.folder, loaded.config), loaded.folder)
+
+
+def _naming_tiny(load_files: Callable[[str | Path], LoadedModel], source: str | Path) -> LoadedModel:
+    try:
+        return load_files(source)
+    except InputError as error:
+        if Path(source).exists():
+            raise
+        hint = f"{error.hint}; 'tiny' is the small model inside this package"
+        raise InputError(error.message, hint=hint) from error
 
 
 _DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -3,11 +3,12 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from types import MappingProxyType
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +62,7 @@ class Trainer(Generic[Batch]):
         recipe: the hyper-parameters.
         objective: the loss of a batch, a scalar with gradient.
         folder: for states and `log.jsonl`, or None to keep nothing.
+        identity: what else must be equal for a saved state to belong to this run: model, data.
         on_progress: called at every log line.
 
     Raises:
@@ -74,12 +76,14 @@ class Trainer(Generic[Batch]):
         objective: Callable[[Batch], Tensor],
         *,
         folder: Path | None = None,
+        identity: Mapping[str, str] = MappingProxyType({}),
         on_progress: Callable[[Progress], None] = lambda progress: None,
     ) -> None:
         self.module = module
         self.recipe = recipe
         self.objective = objective
         self.folder = folder
+        self._settings = {"recipe": asdict(recipe), "identity": dict(identity)}
         self.on_progress = on_progress
         self.step = 0
         self._named = {name: p for name, p in module.named_parameters() if p.requires_grad}
@@ -192,13 +196,13 @@ class Trainer(Generic[Batch]):
             for number, optimizer in enumerate(self.optimizers):
                 for key, value in optimizer.state.get(parameter, {}).items():
                     tensors[f"optimizer.{number}.{key}.{name}"] = torch.as_tensor(value)
-        save_state(self.folder, self.step, tensors, {"recipe": asdict(self.recipe)})
+        save_state(self.folder, self.step, tensors, self._settings)
 
     def _resume(self) -> None:
         saved = load_newest_state(self.folder) if self.folder is not None else None
         if saved is None:
             return
-        self._check_recipe(saved.values["recipe"])
+        self._check_settings(saved.values)
         with torch.no_grad():
             for name, parameter in self.module.named_parameters():
                 parameter.copy_(saved.tensors[f"module.{name}"])
@@ -214,12 +218,17 @@ class Trainer(Generic[Batch]):
                     optimizer.state[parameter][kind] = value.to(target)
         self.step = saved.step
 
-    def _check_recipe(self, saved: dict[str, Any]) -> None:
-        changed = [name for name, value in asdict(self.recipe).items() if saved.get(name) != value]
+    def _check_settings(self, saved: Mapping[str, Mapping[str, object]]) -> None:
+        changed = [
+            name
+            for part, settings in self._settings.items()
+            for name, value in settings.items()
+            if saved.get(part, {}).get(name) != value
+        ]
         if changed:
             raise ConfigError(
                 f"{self.folder} belongs to a run with another {', '.join(changed)}",
-                hint="use the same settings to go on, or another folder to start anew",
+                hint="use the same settings to go on, or remove that folder to start anew",
             )
 
 
