@@ -1,6 +1,6 @@
 """`load` and the object it returns: a model that takes pictures and prompts and writes text."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from paligemma2.assets import TINY_FOLDER
-from paligemma2.checkpoint.load import LoadedModel, load_model
+from paligemma2.checkpoint.load import load_model
 from paligemma2.checkpoint.weights import OnProgress
 from paligemma2.errors import InputError
 from paligemma2.inference.engine import decode
@@ -172,7 +172,7 @@ def load(
         source: "tiny" (the small trained model inside this package), a Hugging Face folder, a big_vision
             `.npz` with its tokenizer beside it, or a hub id such as `google/paligemma2-3b-pt-224`.
         device: "auto" is CUDA if there is one, else the CPU.
-        dtype: "auto" is the file's own on CUDA and for bfloat16 files; the small model runs in float32.
+        dtype: "auto" is the file's own, but float32 for float16 files and for the small model.
         on_progress: called while the weights are read, with the bytes done and in all.
 
     Raises:
@@ -183,22 +183,17 @@ def load(
     if is_tiny and dtype == "auto":
         dtype = "float32"  # bfloat16 gains nothing at this size and is emulated on many CPUs
     torch_dtype, torch_device = _DTYPES[_checked(dtype)], _device(device)
-
-    def load_files(source: str | Path) -> LoadedModel:
-        return load_model(source, device=torch_device, dtype=torch_dtype, on_progress=on_progress)
-
-    loaded = load_files(TINY_FOLDER) if is_tiny else _naming_tiny(load_files, source)
-    return PaliGemma2(loaded.model, Processor.from_folder(loaded.folder, loaded.config), loaded.folder)
-
-
-def _naming_tiny(load_files: Callable[[str | Path], LoadedModel], source: str | Path) -> LoadedModel:
+    folder = TINY_FOLDER if is_tiny else source
     try:
-        return load_files(source)
+        loaded = load_model(folder, device=torch_device, dtype=torch_dtype, on_progress=on_progress)
     except InputError as error:
-        if Path(source).exists():
+        if Path(folder).exists():
             raise
         hint = f"{error.hint}; 'tiny' is the small model inside this package"
         raise InputError(error.message, hint=hint) from error
+    if loaded.model.dtype == torch.float16:
+        loaded.model.float()  # activations of Gemma 2 overflow in float16
+    return PaliGemma2(loaded.model, Processor.from_folder(loaded.folder, loaded.config), loaded.folder)
 
 
 _DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}

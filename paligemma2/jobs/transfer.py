@@ -20,6 +20,7 @@ from paligemma2.metrics.answers import exact_match
 from paligemma2.metrics.detection import mean_box_iou
 from paligemma2.processing.parsing import parse_answer
 from paligemma2.processing.processor import ModelInputs
+from paligemma2.training.checkpointing import remove_states
 from paligemma2.training.objective import SuffixObjective
 from paligemma2.training.recipe import Recipe
 from paligemma2.training.trainer import ProgressCallback, Trainer
@@ -35,7 +36,7 @@ class TransferConfig:
     Attributes:
         model: "tiny", a folder, an npz file or a hub id.
         data: a folder with JSON lines, see `paligemma2.data.jsonl`.
-        output: the new model folder; states and log stand beside it, in `<output>.run`.
+        output: the new model folder; the log, and states until the end, stand beside it in `<output>.run`.
         steps: updates.
         batch_size: examples per update.
         learning_rate: peak; the default suits the small model, the real ones want 1e-5 and less.
@@ -112,6 +113,7 @@ def run(
     on_event("scoring the result")
     after = _answers(predictor, held_out, config.max_new_tokens)
     save_model(config.output, predictor.model, predictor.config, files_from=predictor.folder)
+    remove_states(_run_folder(config))
     metric, score = _metric(held_out)
     report = TransferReport(
         metric=metric,
@@ -126,6 +128,10 @@ def run(
     )
     _write_record(config, report)
     return report
+
+
+def _run_folder(config: TransferConfig) -> Path:
+    return config.output.with_name(config.output.name + ".run")
 
 
 def _train(

@@ -89,6 +89,12 @@ def load_newest_state(folder: Path) -> SavedState | None:
     return None
 
 
+def remove_states(folder: Path) -> None:
+    """Remove all states of a run that has come to its end; its log stays."""
+    for path in _state_folders(folder):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def _load_state(path: Path) -> SavedState:
     manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
     for name, expected in manifest["files"].items():
