@@ -1,5 +1,6 @@
 """Batches made in worker processes, in an order that depends on the step alone."""
 
+import signal
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
@@ -36,10 +37,13 @@ def load_batches(
         batch_size=None,
         num_workers=num_workers,
         prefetch_factor=4 if num_workers else None,
-        worker_init_fn=_one_thread if num_workers else None,
+        worker_init_fn=_prepare_worker if num_workers else None,
     )
     yield from loader
 
 
-def _one_thread(worker: int) -> None:
+def _prepare_worker(worker: int) -> None:
     torch.set_num_threads(1)
+    # Ctrl-C reaches the whole process group: the trainer must live to save, so its workers ignore it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

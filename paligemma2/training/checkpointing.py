@@ -19,6 +19,7 @@ from paligemma2.errors import WorkError
 
 _TENSORS = "state.safetensors"
 _MANIFEST = "manifest.json"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _logger = logging.getLogger(__name__)
 
 
@@ -66,15 +67,18 @@ def save_state(
         temporary.rename(final)
         _flush(folder)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        full = isinstance(error, SafetensorError) or error.errno == errno.ENOSPC
+        full = isinstance(error, SafetensorError) or error.errno in _FULL
         raise WorkError(
             f"{final}: the state could not be saved: {error}",
             hint="free some disk space and resume; older states are untouched"
             if full
             else "check the folder",
         ) from error
-    for old in _state_folders(folder)[keep:]:
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    # A damaged state with a higher number, which the run passed over, must not push out the one just saved.
+    others = [path for path in _state_folders(folder) if path != final]
+    for old in others[keep - 1 :]:
         shutil.rmtree(old, ignore_errors=True)
     return final
 

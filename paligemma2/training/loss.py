@@ -27,6 +27,10 @@ class LocationSpread:
     num_locations: int
     sigma: float
 
+    def __post_init__(self) -> None:
+        if not self.sigma > 0:
+            raise ConfigError(f"the sigma of the locations is {self.sigma}", hint="give a number above zero")
+
 
 def token_losses(
     logits: Tensor,

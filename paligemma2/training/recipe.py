@@ -62,6 +62,8 @@ class Recipe:
             )
         if self.average_decay is not None and not 0 <= self.average_decay < 1:
             raise ConfigError(f"average_decay is {self.average_decay}", hint="give a share from 0 up to 1")
+        if self.location_sigma is not None and not self.location_sigma > 0:
+            raise ConfigError(f"location_sigma is {self.location_sigma}", hint="give a number above zero")
 
     @property
     def warmup_steps(self) -> int:

@@ -1,6 +1,5 @@
 """The one training loop."""
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +18,7 @@ from paligemma2.training.checkpointing import load_newest_state, save_state
 from paligemma2.training.interruption import stop_request
 from paligemma2.training.optimizer import build_optimizers
 from paligemma2.training.recipe import Recipe
+from paligemma2.training.run_log import append_to_log, rewind_log
 from paligemma2.training.schedule import learning_rate_factor
 
 Batch = TypeVar("Batch")
@@ -86,6 +86,7 @@ class Trainer(Generic[Batch]):
         self._settings = {"recipe": asdict(recipe), "identity": dict(identity)}
         self.on_progress = on_progress
         self.step = 0
+        self._window = _Window(recipe.batch_size)
         self._named = {name: p for name, p in module.named_parameters() if p.requires_grad}
         if not self._named:
             raise ConfigError("no parameter is trainable", hint="do not freeze everything")
@@ -112,19 +113,20 @@ class Trainer(Generic[Batch]):
             batches: given the first step and the step to stop before, the batches of those steps in order.
 
         Raises:
-            WorkError: the loss is not a number, or a state could not be saved.
+            ConfigError: the folder belongs to a run with another recipe, identity or module.
+            WorkError: the loss or its gradient is not a number, or a state could not be saved.
             Interrupted: Ctrl-C or SIGTERM came; the state is saved if there is a folder.
         """
         self._resume()
         self.module.train()
-        window = _Window(self.recipe.batch_size)
+        self._window.start()
         with stop_request() as request:
             for batch in batches(self.step, self.recipe.steps):
                 loss, grad_norm = self._update(batch)
                 self.step += 1
-                window.add(loss)
+                self._window.add(loss)
                 if self.step % self.recipe.log_every == 0 or self.step == self.recipe.steps:
-                    self._log(window, grad_norm)
+                    self._log(grad_norm)
                 if request.signal_number:
                     self._stop(request.signal_number)
                 if self.step % self.recipe.checkpoint_every == 0 or self.step == self.recipe.steps:
@@ -147,21 +149,25 @@ class Trainer(Generic[Batch]):
         with self._precision:
             loss = self.objective(batch)
         value = loss.item()
-        if not math.isfinite(value):
-            raise WorkError(
-                f"the loss is {value} at step {self.step}",
-                hint="lower the learning rate and resume; states saved before are untouched",
-            )
+        self._check_finite("loss", value)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(list(self._named.values()), self.recipe.grad_clip)
+        norm = float(nn.utils.clip_grad_norm_(list(self._named.values()), self.recipe.grad_clip))
+        self._check_finite("norm of the gradient", norm)
         for optimizer in self.optimizers:
             optimizer.step()
         if self.average is not None:
             self.average.update(self.module, self.step)
-        return value, float(norm)
+        return value, norm
 
-    def _log(self, window: "_Window", grad_norm: float) -> None:
-        loss, rate, seconds = window.close()
+    def _check_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise WorkError(
+                f"the {what} is {value} at step {self.step}",
+                hint="try a lower learning rate in another folder; states saved before are untouched",
+            )
+
+    def _log(self, grad_norm: float) -> None:
+        loss, rate, seconds = self._window.close()
         progress = Progress(
             step=self.step,
             steps=self.recipe.steps,
@@ -172,9 +178,7 @@ class Trainer(Generic[Batch]):
             seconds=seconds,
         )
         if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(progress)) + "\n")
+            append_to_log(self.folder, asdict(progress))
         self.on_progress(progress)
 
     def _stop(self, signal_number: int) -> None:
@@ -196,13 +200,14 @@ class Trainer(Generic[Batch]):
             for number, optimizer in enumerate(self.optimizers):
                 for key, value in optimizer.state.get(parameter, {}).items():
                     tensors[f"optimizer.{number}.{key}.{name}"] = torch.as_tensor(value)
-        save_state(self.folder, self.step, tensors, self._settings)
+        save_state(self.folder, self.step, tensors, self._settings | {"window": self._window.losses})
 
     def _resume(self) -> None:
         saved = load_newest_state(self.folder) if self.folder is not None else None
-        if saved is None:
+        if saved is None or self.folder is None:
             return
         self._check_settings(saved.values)
+        self._check_module(saved.tensors)
         with torch.no_grad():
             for name, parameter in self.module.named_parameters():
                 parameter.copy_(saved.tensors[f"module.{name}"])
@@ -217,6 +222,8 @@ class Trainer(Generic[Batch]):
                     target = parameter.device if value.dim() else value.device
                     optimizer.state[parameter][kind] = value.to(target)
         self.step = saved.step
+        self._window.losses = saved.values.get("window", [])
+        rewind_log(self.folder, self.step)
 
     def _check_settings(self, saved: Mapping[str, Mapping[str, object]]) -> None:
         changed = [
@@ -231,21 +238,36 @@ class Trainer(Generic[Batch]):
                 hint="use the same settings to go on, or remove that folder to start anew",
             )
 
+    def _check_module(self, saved: Mapping[str, Tensor]) -> None:
+        there = {name: value.shape for name, value in saved.items() if name.startswith("module.")}
+        here = {f"module.{name}": p.shape for name, p in self.module.named_parameters()}
+        if there != here:
+            name = next(name for name in {**here, **there} if here.get(name) != there.get(name))
+            raise ConfigError(
+                f"{self.folder} belongs to a run of another model (first difference: {name})",
+                hint="use the same model to go on, or remove that folder to start anew",
+            )
+
 
 class _Window:
     """Mean loss and speed since the last log line."""
 
     def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size
-        self._losses: list[float] = []
+        self.losses: list[float] = []
+        self.start()
+
+    def start(self) -> None:
+        self._updates = 0
         self._begin = self._first = time.monotonic()
 
     def add(self, loss: float) -> None:
-        self._losses.append(loss)
+        self.losses.append(loss)
+        self._updates += 1
 
     def close(self) -> tuple[float, float, float]:
         now = time.monotonic()
-        rate = len(self._losses) * self._batch_size / max(now - self._begin, 1e-9)
-        loss = sum(self._losses) / len(self._losses)
-        self._losses, self._begin = [], now
+        rate = self._updates * self._batch_size / max(now - self._begin, 1e-9)
+        loss = sum(self.losses) / len(self.losses)
+        self.losses, self._updates, self._begin = [], 0, now
         return loss, rate, now - self._first

@@ -1,0 +1,108 @@
+"""A checkpoint on disk to a model in memory, tensor by tensor."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from paligemma2.checkpoint.open_checkpoint import Checkpoint, open_checkpoint
+from paligemma2.checkpoint.weights import OnProgress, Weights, main_dtype, total_bytes
+from paligemma2.model.config import ModelConfig
+from paligemma2.model.paligemma2 import PaliGemma2Model
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadReport:
+    """What was loaded.
+
+    Attributes:
+        layout: of the file, in words.
+        stored_dtype: that most numbers had in the file.
+        num_tensors: tensors read.
+        num_bytes: bytes read.
+        num_zero_rows: rows at the end of the vocabulary that the file does not hold; they are zero.
+    """
+
+    layout: str
+    stored_dtype: torch.dtype
+    num_tensors: int
+    num_bytes: int
+    num_zero_rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A model with its weights.
+
+    Attributes:
+        folder: where its tokenizer and processor files would be.
+    """
+
+    model: PaliGemma2Model
+    config: ModelConfig
+    folder: Path
+    report: LoadReport
+
+
+def load_model(
+    source: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    config: ModelConfig | None = None,
+    on_progress: OnProgress | None = None,
+) -> LoadedModel:
+    """The model of a checkpoint, in evaluation mode.
+
+    Memory on the host holds the model and one tensor besides; nothing of the files stays mapped.
+
+    Args:
+        source: a Hugging Face folder, a big_vision `.npz`, or a hub id.
+        device: where the weights go, tensor by tensor.
+        dtype: of the weights; None keeps the file's own.
+        config: instead of the checkpoint's own.
+        on_progress: called with the bytes done and in all.
+
+    Raises:
+        InputError: no such checkpoint.
+        ConfigError: its configuration makes no sense.
+        CheckpointError: its weights are damaged or do not fit; all faults are named at once.
+    """
+    checkpoint = open_checkpoint(source, config)
+    report = _report(checkpoint.weights)
+    if report.num_zero_rows:
+        log.info("%s has no filler rows; %d are zero", checkpoint.weights.path, report.num_zero_rows)
+    with torch.device("meta"):
+        model = PaliGemma2Model(checkpoint.config)
+    tensors = _read_all(checkpoint, torch.device(device), dtype or report.stored_dtype, on_progress)
+    model.load_state_dict(tensors, strict=True, assign=True)
+    model.eval()
+    return LoadedModel(model=model, config=checkpoint.config, folder=checkpoint.folder, report=report)
+
+
+def _report(weights: Weights) -> LoadReport:
+    stored = weights.tensors
+    return LoadReport(
+        layout=weights.layout,
+        stored_dtype=main_dtype(stored),
+        num_tensors=len(stored),
+        num_bytes=total_bytes(stored),
+        num_zero_rows=weights.num_zero_rows,
+    )
+
+
+def _read_all(
+    checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, on_progress: OnProgress | None
+) -> dict[str, Tensor]:
+    total, done = total_bytes(checkpoint.weights.tensors), 0
+    tensors = {}
+    for name, tensor in checkpoint.weights.stream():
+        done += tensor.nbytes
+        tensors[name] = tensor.to(device, dtype)
+        if on_progress is not None:
+            on_progress(done, total)
+    return tensors

@@ -1,0 +1,141 @@
+import json
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from small_checkpoints import from_transformers, our_logits, random_model, small_config, their_logits
+
+from paligemma2.checkpoint.config_json import read_config
+from paligemma2.checkpoint.layouts import KeyLayout
+from paligemma2.checkpoint.load import load_model
+from paligemma2.checkpoint.save import TOKENIZER_FILES, save_model
+from paligemma2.errors import InputError, WorkError
+
+LOGIT_TOLERANCE = 2e-5
+
+
+@pytest.mark.parametrize("layout", ["legacy", "nested", "new"])
+def test_transformers_computes_the_same_from_a_folder_we_save(tmp_path: Path, layout: KeyLayout) -> None:
+    config = small_config()
+    model = random_model(config)
+    save_model(tmp_path / "m", model, config, key_layout=layout, max_shard_size=300_000)
+    theirs = their_logits(from_transformers(tmp_path / "m"), config)
+    torch.testing.assert_close(theirs, our_logits(model), atol=LOGIT_TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        {"attention_cap": None, "final_cap": None},
+        {"sliding_window": None},
+        {"sliding_layers": (False, True, True, False)},
+        {"rope_theta": 500.0},
+    ],
+)
+def test_transformers_reads_every_setting_that_it_knows(tmp_path: Path, text: dict[str, object]) -> None:
+    config = small_config(**text)
+    model = random_model(config)
+    save_model(tmp_path / "m", model, config)
+    theirs = their_logits(from_transformers(tmp_path / "m"), config)
+    torch.testing.assert_close(theirs, our_logits(model), atol=LOGIT_TOLERANCE, rtol=0)
+
+
+def test_transformers_loads_a_folder_with_our_extra_fields(tmp_path: Path) -> None:
+    config = small_config(embedding_scale=3.0, round_embedding_scale=False)
+    save_model(tmp_path / "m", random_model(config), config)
+    from_transformers(tmp_path / "m")
+    assert read_config(tmp_path / "m") == config
+
+
+def test_a_tied_head_may_be_stored_too(folder: Path) -> None:
+    before = our_logits(load_model(folder).model)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["language_model.lm_head.weight"] = tensors["language_model.model.embed_tokens.weight"].clone()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    loaded = load_model(folder)
+    assert torch.equal(our_logits(loaded.model), before)
+    theirs = their_logits(from_transformers(folder), loaded.config)
+    torch.testing.assert_close(theirs, before, atol=LOGIT_TOLERANCE, rtol=0)
+
+
+def test_the_released_names_are_the_default(folder: Path) -> None:
+    names = set(load_file(folder / "model.safetensors"))
+    assert "vision_tower.vision_model.post_layernorm.weight" in names
+    assert "language_model.model.norm.weight" in names
+    assert not any("lm_head" in name for name in names)
+
+
+def test_the_image_settings_are_those_of_the_released_files(folder: Path) -> None:
+    from transformers import SiglipImageProcessorPil
+
+    settings = json.loads((folder / "preprocessor_config.json").read_text())
+    assert settings["do_convert_rgb"] is None
+    assert settings["resample"] == 3
+    assert settings["rescale_factor"] == 1 / 255
+    assert settings["image_mean"] == settings["image_std"] == [0.5, 0.5, 0.5]
+    assert settings["size"] == {"height": 28, "width": 28}
+    assert settings["image_seq_length"] == 4
+    processor = SiglipImageProcessorPil.from_pretrained(folder)
+    assert (processor.size["height"], int(processor.resample)) == (28, 3)
+
+
+def test_the_generation_settings_stop_at_the_end_token(folder: Path) -> None:
+    settings = json.loads((folder / "generation_config.json").read_text())
+    assert (settings["eos_token_id"], settings["pad_token_id"]) == (1, 0)
+
+
+def test_tokenizer_files_are_copied_and_image_settings_follow_the_model(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in TOKENIZER_FILES:
+        (source / name).write_text(name)
+    old = {"resample": 2, "size": {"height": 14, "width": 14}, "do_convert_rgb": True}
+    (source / "preprocessor_config.json").write_text(json.dumps(old))
+    config = small_config()
+    save_model(tmp_path / "m", random_model(config), config, files_from=source)
+    for name in TOKENIZER_FILES:
+        assert (tmp_path / "m" / name).read_text() == name
+    settings = json.loads((tmp_path / "m" / "preprocessor_config.json").read_text())
+    assert settings["resample"] == 2
+    assert settings["do_convert_rgb"] is True
+    assert settings["size"] == {"height": 28, "width": 28}
+
+
+def test_the_dtype_is_stored_and_named(tmp_path: Path) -> None:
+    config = small_config()
+    save_model(tmp_path / "m", random_model(config), config, dtype=torch.bfloat16)
+    assert json.loads((tmp_path / "m" / "config.json").read_text())["torch_dtype"] == "bfloat16"
+    assert load_model(tmp_path / "m").model.dtype is torch.bfloat16
+    assert next(from_transformers(tmp_path / "m").parameters()).dtype is torch.bfloat16
+
+
+def test_an_existing_folder_is_kept_unless_asked(folder: Path) -> None:
+    config = small_config()
+    with pytest.raises(InputError, match="already exists"):
+        save_model(folder, random_model(config, seed=1), config)
+    save_model(folder, random_model(config, seed=1), config, overwrite=True)
+    expected = random_model(config, seed=1).language_model.norm.weight
+    assert torch.equal(load_model(folder).model.language_model.norm.weight, expected)
+
+
+@pytest.fixture
+def small_files_only() -> Iterator[None]:
+    """The system refuses files over 200 kB, as a full disk would."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("small_files_only")
+def test_a_save_that_runs_out_of_room_damages_nothing(tmp_path: Path) -> None:
+    config = small_config()
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text("old")
+    with pytest.raises(WorkError, match="the disk is full"):
+        save_model(tmp_path / "m", random_model(config), config, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+    assert (tmp_path / "m" / "config.json").read_text() == "old"
