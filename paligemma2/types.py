@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-ImageSource: TypeAlias = "str | Path | bytes | np.ndarray | Image.Image"
+# A real union, so that `ImageSource | …` works at run time without importing NumPy and Pillow here.
+ImageSource: TypeAlias = Union[str, Path, bytes, "np.ndarray", "Image.Image"]
 FinishReason: TypeAlias = Literal["stop", "length"]
 
 

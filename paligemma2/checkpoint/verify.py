@@ -92,7 +92,7 @@ class Fingerprint:
 def logit_fingerprint(checkpoint: Checkpoint, *, on_progress: OnProgress | None = None) -> Fingerprint:
     """The fingerprint of a checkpoint, computed block by block.
 
-    Memory holds one block in float32 or the embedding as stored, never the whole model.
+    Memory holds one block in float32, or the embedding as stored twice while it is read.
 
     Args:
         checkpoint: as opened.

@@ -102,10 +102,12 @@ def _report(error: BaseException, *, is_debug: bool) -> int:
 
 
 def _report_usage(error: BaseException) -> int:
+    message: str = error.format_message()  # type: ignore[attr-defined]
     if type(error).__name__ == "NoArgsIsHelpError":
-        return 2  # the help, already shown, is the message
+        print(message, file=sys.stderr)
+        return 2
     context = getattr(error, "ctx", None)
-    print_note("error", error.format_message())  # type: ignore[attr-defined]
+    print_note("error", message)
     print_note("hint", f"see {context.command_path if context else 'paligemma2'} --help")
     return 2
 

@@ -3,7 +3,7 @@
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 
@@ -23,7 +23,7 @@ from paligemma2.types import Detection, FinishReason, Generation, ImageSource
 Dtype = Literal["auto", "float32", "bfloat16"]
 DEFAULT_MAX_NEW_TOKENS = 64
 
-Images = ImageSource | Sequence[ImageSource]
+Images: TypeAlias = ImageSource | Sequence[ImageSource]
 """The pictures of one prompt: one, or several in order."""
 
 

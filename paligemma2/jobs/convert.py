@@ -53,7 +53,7 @@ def run(
     overwrite: bool = False,
     on_progress: OnProgress | None = None,
 ) -> ConvertReport:
-    """Convert a checkpoint; memory holds one tensor at a time.
+    """Convert a checkpoint; memory holds at most the largest tensor twice.
 
     Args:
         source: a Hugging Face folder, a big_vision `.npz`, or a hub id.

@@ -38,7 +38,7 @@ class Inspection:
 
 
 def run(source: str | Path, *, fingerprint: bool = True, on_progress: OnProgress | None = None) -> Inspection:
-    """Inspect a checkpoint; memory holds one block of the model at most.
+    """Inspect a checkpoint; see `logit_fingerprint` for the memory it takes.
 
     Args:
         source: a Hugging Face folder, a big_vision `.npz`, or a hub id.

@@ -11,6 +11,7 @@ import torch
 import paligemma2
 from paligemma2.checkpoint.save import save_model
 from paligemma2.data.synthetic.world import VOCABULARY
+from paligemma2.errors import InputError
 from paligemma2.inference.predictor import PaliGemma2, load
 from paligemma2.jobs.world_scores import WorldScores, score_world
 from paligemma2.processing.tiny_tokenizer import build_tiny_tokenizer, companion_files
@@ -62,6 +63,8 @@ def run(
         WorkError: the loss is not a number, or the disk is full.
         Interrupted: a stop request came; the state is saved.
     """
+    if config.output.exists():
+        raise InputError(f"{config.output} exists", hint="choose another output folder, or remove it")
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     tokenizer_json = build_tiny_tokenizer((*VOCABULARY, *LATER_WORDS))

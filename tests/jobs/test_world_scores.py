@@ -1,0 +1,21 @@
+import json
+
+import pytest
+
+from paligemma2.assets import TINY_FOLDER
+from paligemma2.inference.predictor import load
+from paligemma2.jobs.world_scores import WorldScores, score_world
+
+# 120 pictures per task: two standard errors of a share around 0.9 are 0.055.
+NUM_EXAMPLES, TOLERANCE = 120, 0.06
+
+
+@pytest.mark.skipif(not TINY_FOLDER.is_dir(), reason="the package has no trained model yet")
+@pytest.mark.parametrize("split", ["test", "test_other_style"])
+def test_the_published_scores_of_the_shipped_model_are_true(split: str) -> None:
+    record = json.loads((TINY_FOLDER / "pretraining.json").read_text(encoding="utf-8"))
+    published = WorldScores(**record["scores"][split])
+    measured = score_world(load("tiny", device="cpu"), split, examples=NUM_EXAMPLES)
+    for name in ("caption", "vqa", "detection", "words", "letters", "pairs"):
+        tolerance = TOLERANCE if name != "words" else 2 * TOLERANCE
+        assert getattr(measured, name) == pytest.approx(getattr(published, name), abs=tolerance), name

@@ -1,0 +1,74 @@
+"""The shipped model learns something that nobody could have stored in it: a code drawn when the test runs."""
+
+import random
+import string
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+
+from paligemma2.assets import TINY_FOLDER
+from paligemma2.data.jsonl import ExampleBatches
+from paligemma2.data.loader import load_batches
+from paligemma2.data.synthetic.palette import COLORS
+from paligemma2.data.synthetic.render import draw_scene
+from paligemma2.data.synthetic.shapes import SHAPES
+from paligemma2.data.synthetic.world import scene_of
+from paligemma2.inference.predictor import PaliGemma2, load
+from paligemma2.metrics.answers import exact_match
+from paligemma2.training.objective import SuffixObjective
+from paligemma2.training.recipe import Recipe
+from paligemma2.training.trainer import Trainer
+from paligemma2.types import Example
+
+STEPS, BATCH_SIZE = 200, 16
+NUM_TRAIN, NUM_HELD_OUT = 600, 160
+
+
+@dataclass(frozen=True)
+class SecretCode:
+    """A letter for every shape and one for every colour, drawn at random."""
+
+    shapes: dict[str, str]
+    colors: dict[str, str]
+
+    @classmethod
+    def draw(cls, rng: random.Random) -> "SecretCode":
+        return cls(
+            dict(zip(SHAPES, rng.sample(string.ascii_lowercase, len(SHAPES)), strict=True)),
+            dict(zip(COLORS, rng.sample(string.ascii_lowercase, len(COLORS)), strict=True)),
+        )
+
+    def example(self, index: int, size: int) -> Example:
+        scene = scene_of("validation", index)
+        first = scene.left_to_right[0]
+        suffix = f"{self.shapes[first.shape]} {self.colors[first.color]}"
+        return Example(images=(draw_scene(scene, size),), prefix="secret code", suffix=suffix)
+
+
+def accuracy(predictor: PaliGemma2, examples: list[Example], pictures: list[Example]) -> float:
+    """Exact answers when the examples are asked about these pictures."""
+    texts = []
+    for start in range(0, len(examples), BATCH_SIZE):
+        shown = [picture.images for picture in pictures[start : start + BATCH_SIZE]]
+        texts += predictor.generate(shown, ["secret code"] * len(shown), max_new_tokens=6)
+    return exact_match([text.text for text in texts], [str(example.suffix) for example in examples]).value
+
+
+@pytest.mark.skipif(not TINY_FOLDER.is_dir(), reason="the package has no trained model yet")
+def test_the_shipped_model_learns_a_code_drawn_at_random() -> None:
+    rng = random.SystemRandom()
+    code, offset = SecretCode.draw(rng), rng.randrange(10**6, 10**9)
+    predictor = load("tiny", device="cpu")
+    size = predictor.config.vision.image_size
+    examples = [code.example(offset + i, size) for i in range(NUM_TRAIN + NUM_HELD_OUT)]
+    train, held_out = examples[:NUM_TRAIN], examples[NUM_TRAIN:]
+    before = accuracy(predictor, held_out, held_out)
+    batches = ExampleBatches(
+        examples=tuple(train), processor=predictor.processor, batch_size=BATCH_SIZE, seed=0
+    )
+    recipe = Recipe(steps=STEPS, batch_size=BATCH_SIZE, learning_rate=6e-4)
+    Trainer(predictor.model, recipe, SuffixObjective(predictor.model)).fit(partial(load_batches, batches))
+    after = accuracy(predictor, held_out, held_out)
+    shuffled = accuracy(predictor, held_out, held_out[1:] + held_out[:1])
+    assert (before <= 0.1, after >= 0.75, shuffled <= 0.2) == (True,) * 3, (before, after, shuffled)
