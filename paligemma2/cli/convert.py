@@ -32,7 +32,10 @@ def convert(
         )
     print(f"{report.destination}: {report.num_tensors} tensors, {report.dtype}")
     if report.num_dropped_rows:
-        print_note("note", f"{report.num_dropped_rows} filler rows of the vocabulary have no place in a .npz")
+        print_note(
+            "note",
+            f"{report.num_dropped_rows} rows of the vocabulary (<image>, filler) have no place in a .npz",
+        )
     if report.num_zero_rows:
         print_note(
             "note",

@@ -56,7 +56,7 @@ class PaliGemma2:
 
     def generate(
         self,
-        images: Images | Sequence[Images],
+        images: "Images | Sequence[Images]",
         prompts: str | Prompt | Sequence[str | Prompt] = "",
         max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS,
     ) -> list[Generation]:
@@ -122,7 +122,7 @@ class PaliGemma2:
         return parse_answer(self._ask(images, prompts.detect(*labels), max_new_tokens=256)).detections
 
     def encode(
-        self, images: Images | Sequence[Images], prompts: str | Prompt | Sequence[str | Prompt] = ""
+        self, images: "Images | Sequence[Images]", prompts: str | Prompt | Sequence[str | Prompt] = ""
     ) -> ModelInputs:
         """The tensors that `generate` gives to the model; see there for the arguments."""
         if isinstance(prompts, str | Prompt):
@@ -215,7 +215,7 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name!r} is not available here", hint="use auto, cpu or cuda") from error
+        raise InputError(f"device {name!r} is not available here", hint="use auto or cpu") from error
     return device
 
 

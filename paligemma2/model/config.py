@@ -194,7 +194,7 @@ _TEXT = {
 }
 _TINY_VOCABULARY = 1710
 _TINY = ModelConfig(
-    vision=VisionConfig(image_size=126, hidden_size=160, num_layers=6, num_heads=5, intermediate_size=640),
+    vision=VisionConfig(image_size=112, hidden_size=160, num_layers=6, num_heads=5, intermediate_size=640),
     text=TextConfig(
         vocab_size=_TINY_VOCABULARY,
         hidden_size=160,

@@ -41,7 +41,7 @@ class Stage:
     mixture: Mixture | None = None
 
 
-_MIXTURE = Mixture(scenes=14, words=28, pairs=6, rows_per_scene=4)
+_MIXTURE = Mixture(scenes=16, words=32, pairs=4, rows_per_scene=4)
 
 TINY_STAGES = (
     Stage(
@@ -59,10 +59,10 @@ TINY_STAGES = (
     ),
     Stage(
         name="stage1",
-        image_size=112,
+        image_size=98,
         mixture=_MIXTURE,
         recipe=Recipe(
-            steps=1200,
+            steps=900,
             batch_size=_MIXTURE.rows,
             optimizer="muon",
             learning_rate=1.5e-3,
@@ -75,10 +75,10 @@ TINY_STAGES = (
     ),
     Stage(
         name="stage2",
-        image_size=126,
+        image_size=112,
         mixture=_MIXTURE,
         recipe=Recipe(
-            steps=900,
+            steps=800,
             batch_size=_MIXTURE.rows,
             optimizer="muon",
             learning_rate=1.5e-3,

@@ -114,7 +114,7 @@ def test_a_name_like_no_other_lists_the_known_ones() -> None:
 
 def test_variants_are_recognised_by_their_sizes() -> None:
     assert variant_name(preset("paligemma2-28b-mix-448")) == "28b-448"
-    assert variant_name(preset("tiny")) == "tiny-126"
+    assert variant_name(preset("tiny")) == "tiny-112"
     other = dataclasses.replace(preset("paligemma2-3b-pt-224"), text=small_text())
     assert variant_name(other).startswith("custom-224 ")
 

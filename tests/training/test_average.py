@@ -24,7 +24,9 @@ def closed_form(decay: float, path: list[float]) -> float:
     """The sum of all weights of the path, each times its share and all later decays."""
     decays = [min(decay, (1 + step) / (10 + step)) for step in range(len(path) - 1)]
     shares = [1.0] + [1 - d for d in decays]
-    return float(sum(w * share * np.prod(decays[i:]) for i, (w, share) in enumerate(zip(path, shares, strict=True))))
+    return float(
+        sum(w * share * np.prod(decays[i:]) for i, (w, share) in enumerate(zip(path, shares, strict=True)))
+    )
 
 
 def test_the_average_is_the_closed_form() -> None:

@@ -143,7 +143,9 @@ def test_a_vanishing_spread_is_the_hard_target() -> None:
     logits, targets = some_logits(5, 5), torch.arange(5)
     for sigma in (1e-6, 0.01, 0.16):
         spread = LocationSpread(first_id=2, num_locations=3, sigma=sigma)
-        assert torch.equal(token_losses(logits, targets, location_spread=spread), token_losses(logits, targets))
+        assert torch.equal(
+            token_losses(logits, targets, location_spread=spread), token_losses(logits, targets)
+        )
 
 
 @pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan])

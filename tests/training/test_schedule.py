@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from paligemma2.training.schedule import Schedule, learning_rate_factor
@@ -27,7 +29,7 @@ def test_the_cosine_falls_from_one_through_a_half_to_almost_zero() -> None:
     assert values[55] == pytest.approx(0.5)
     assert 0 < values[-1] < 1e-3
     tail = values[WARMUP:]
-    assert all(a > b for a, b in zip(tail, tail[1:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(tail))
     # The fall is point-symmetric about its middle.
     assert [tail[i] + tail[90 - i] for i in range(1, 90)] == pytest.approx([1.0] * 89)
 
