@@ -86,7 +86,7 @@ def write_settings(
         "pad_token_id": config.pad_token_id,
     }
     _write_json(folder / "generation_config.json", generation)
-    _write_json(folder / _PREPROCESSOR_FILE, _preprocessor(config, files_from))
+    _write_json(folder / _PREPROCESSOR_FILE, preprocessor_settings(config, files_from))
     if files_from is None:
         return ()
     copied = tuple(name for name in TOKENIZER_FILES if (files_from / name).is_file())
@@ -95,9 +95,15 @@ def write_settings(
     return copied
 
 
-def _preprocessor(config: ModelConfig, files_from: Path | None) -> dict[str, object]:
+def preprocessor_settings(config: ModelConfig, files_from: Path | None = None) -> dict[str, object]:
+    """The content of `preprocessor_config.json`, as in the released checkpoints.
+
+    Args:
+        config: gives the size of the pictures.
+        files_from: a folder whose own settings are kept, but for the size.
+    """
     settings: dict[str, object] = {
-        "do_convert_rgb": None,
+        "do_convert_rgb": True,  # null in the released files, which then refuse grey pictures
         "do_normalize": True,
         "do_rescale": True,
         "do_resize": True,

@@ -1,4 +1,4 @@
-"""The image settings beside a Hugging Face checkpoint: read for our `Resize`, written for `transformers`."""
+"""The image settings beside a Hugging Face checkpoint, read as our `Resize`."""
 
 import json
 from collections.abc import Mapping
@@ -11,26 +11,6 @@ from paligemma2.processing.image import HF, Resize
 
 _RESIZE_OF_RESAMPLE = {2: Resize("bilinear", convention="hugging_face"), 3: HF}
 _HALF = [0.5, 0.5, 0.5]
-
-
-def preprocessor_config(config: ModelConfig) -> str:
-    """The text of the `preprocessor_config.json` that `transformers` needs: bicubic, scaled to [-1, 1]."""
-    size = config.vision.image_size
-    content = {
-        "image_processor_type": "SiglipImageProcessor",
-        "processor_class": "PaliGemmaProcessor",
-        "do_convert_rgb": True,
-        "do_resize": True,
-        "size": {"height": size, "width": size},
-        "resample": 3,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": _HALF,
-        "image_std": _HALF,
-        "image_seq_length": config.num_image_tokens,
-    }
-    return json.dumps(content, indent=2) + "\n"
 
 
 def read_resize(folder: Path, config: ModelConfig) -> Resize:

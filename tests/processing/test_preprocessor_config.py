@@ -2,18 +2,19 @@ import json
 
 import pytest
 
+from paligemma2.checkpoint.save import preprocessor_settings
 from paligemma2.errors import CheckpointError
 from paligemma2.processing.image import HF, Resize
-from paligemma2.processing.preprocessor_config import preprocessor_config, read_resize
+from paligemma2.processing.preprocessor_config import read_resize
 
 
 def test_what_we_write_reads_back_as_bicubic(tmp_path, tiny_config):
-    (tmp_path / "preprocessor_config.json").write_text(preprocessor_config(tiny_config))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(preprocessor_settings(tiny_config)))
     assert read_resize(tmp_path, tiny_config) == HF
 
 
 def test_the_one_file_form_of_transformers_5_is_read(tmp_path, tiny_config):
-    content = {"image_processor": json.loads(preprocessor_config(tiny_config)) | {"resample": 2}}
+    content = {"image_processor": preprocessor_settings(tiny_config) | {"resample": 2}}
     (tmp_path / "processor_config.json").write_text(json.dumps(content))
     assert read_resize(tmp_path, tiny_config) == Resize("bilinear", convention="hugging_face")
 
@@ -29,7 +30,7 @@ def test_the_one_file_form_of_transformers_5_is_read(tmp_path, tiny_config):
     ],
 )
 def test_pixels_of_another_model_are_refused(tmp_path, tiny_config, change):
-    content = json.loads(preprocessor_config(tiny_config)) | change
+    content = preprocessor_settings(tiny_config) | change
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
     with pytest.raises(CheckpointError, match=next(iter(change))):
         read_resize(tmp_path, tiny_config)

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from paligemma2.checkpoint.save import preprocessor_settings
 from paligemma2.errors import ConfigError
-from paligemma2.processing.preprocessor_config import preprocessor_config
 from paligemma2.processing.processor import Processor
 from paligemma2.processing.tiny_tokenizer import build_tiny_tokenizer, companion_files, tiny_vocabulary
 from paligemma2.processing.tokenizer import LOCATION_TOKENS, MASK_TOKENS, Tokenizer
@@ -20,7 +20,8 @@ IGNORE_THEIR_WARNING = pytest.mark.filterwarnings("ignore:__array__ implementati
 def folder(tiny, config_for, tiny_json, tmp_path_factory):
     path = tmp_path_factory.mktemp("tiny")
     (path / "tokenizer.json").write_text(tiny_json, encoding="utf-8")
-    (path / "preprocessor_config.json").write_text(preprocessor_config(config_for(tiny.image_id)))
+    image_settings = json.dumps(preprocessor_settings(config_for(tiny.image_id)))
+    (path / "preprocessor_config.json").write_text(image_settings)
     for name, text in companion_files().items():
         (path / name).write_text(text)
     return path
