@@ -34,7 +34,8 @@ def read_split(folder: str | Path, split: str) -> tuple[Example, ...]:
     """
     path = _find(Path(folder), split)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        # Not splitlines(): a JSON text may hold U+2028 and other signs that end a line in Python only.
+        lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as UTF-8 text: {error}", hint="save it as UTF-8") from error
     examples, problems = [], []
@@ -70,8 +71,8 @@ def _find(folder: Path, split: str) -> Path:
 def _example(line: str, path: Path, number: int) -> Example:
     try:
         record: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg}") from error
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"not JSON: {getattr(error, 'msg', 'nested too deep')}") from error
     if not isinstance(record, dict):
         raise ValueError("not a JSON object")
     images = record.get("image")
