@@ -9,42 +9,41 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from paligemma2.cli.options import Model
-from paligemma2.cli.terminal import bytes_bar, count_bar, print_error, print_note
+from paligemma2.cli.terminal import AnswersBar, print_error, print_note
 from paligemma2.errors import InputError
 
 if TYPE_CHECKING:
     from paligemma2.inference.predictor import Dtype
     from paligemma2.jobs.predict import Answer, PredictConfig
 
-_BAR_FROM_BYTES = 200_000_000
 _SHOWN = 3
+_PROMPT_HELP = "'caption en', 'ocr', 'answer en QUESTION', 'detect THING ; THING', …"
+_ANNOTATE_HELP = "Write pictures with the found boxes into this folder."
+
+Images = Annotated[
+    list[Path] | None, typer.Argument(help="Pictures, or folders of pictures.", show_default=False)
+]
+Prompt = Annotated[str, typer.Option("--prompt", "-p", help=_PROMPT_HELP)]
+Together = Annotated[bool, typer.Option("--together", help="Ask once about all pictures, in order.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
+Annotate = Annotated[Path | None, typer.Option("--annotate", help=_ANNOTATE_HELP, metavar="FOLDER")]
+MaxNewTokens = Annotated[int, typer.Option(min=1, help="Stop an answer after so many tokens.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Pictures to ask about at once.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+ComputeDtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
 
 
 def predict(
-    images: Annotated[
-        list[Path] | None, typer.Argument(help="Pictures, or folders of pictures.", show_default=False)
-    ] = None,
+    images: Images = None,
     model: Model = "tiny",
-    prompt: Annotated[
-        str,
-        typer.Option(
-            "--prompt", "-p", help="'caption en', 'ocr', 'answer en QUESTION', 'detect THING ; THING', …"
-        ),
-    ] = "",
-    together: Annotated[
-        bool, typer.Option("--together", help="Ask once about all pictures, in order.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
-    annotate: Annotated[
-        Path | None,
-        typer.Option(
-            "--annotate", help="Write pictures with the found boxes into this folder.", metavar="FOLDER"
-        ),
-    ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Stop an answer after so many tokens.")] = 64,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures to ask about at once.")] = 8,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    prompt: Prompt = "",
+    together: Together = False,
+    as_json: AsJson = False,
+    annotate: Annotate = None,
+    max_new_tokens: MaxNewTokens = 64,
+    batch_size: BatchSize = 8,
+    device: Device = "auto",
+    dtype: ComputeDtype = "auto",
 ) -> None:
     """Ask a model about pictures.
 
@@ -52,9 +51,7 @@ def predict(
     'picture TAB answer' for each.
     """
     if not images:
-        raise InputError(
-            "no image", hint="name a picture or a folder, as in `paligemma2 predict -p 'caption en' a.png`"
-        )
+        raise InputError("no image", hint="name one, as in `paligemma2 predict -p 'caption en' a.png`")
     from paligemma2.jobs.predict import PredictConfig, find_pictures
 
     config = PredictConfig(
@@ -69,26 +66,24 @@ def predict(
         annotate=annotate,
     )
     is_single = len(config.requests) == 1 and (together or not images[0].is_dir())
-    output = _Output(config, as_json=as_json, is_single=is_single)
-    code = _run(config, output, streams=is_single and not as_json)
-    output.summarize()
-    if code:
+    if code := _run(config, _Output(config, as_json=as_json, is_single=is_single)):
         raise typer.Exit(code)
 
 
-def _run(config: "PredictConfig", output: "_Output", *, streams: bool) -> int:
+def _run(config: "PredictConfig", output: "_Output") -> int:
     """Print the answers; the exit code is that of the last picture that could not be read, else 0."""
     from paligemma2.jobs.predict import Failure, run
 
     code = 0
-    total = len(config.requests)
-    with bytes_bar("loading", least_bytes=_BAR_FROM_BYTES) as on_load, count_bar("predict", total) as advance:
-        for result in run(config, on_load=on_load, on_text=_write if streams else None):
-            if isinstance(result, Failure):
-                code = print_error(result.error)
-            else:
-                output.write(result)
-            advance()
+    with AnswersBar(len(config.requests)) as bar:
+        for result in run(config, on_load=bar.load, on_text=_write if output.streams else None):
+            with bar.hidden():
+                if isinstance(result, Failure):
+                    code = print_error(result.error)
+                else:
+                    output.write(result)
+            bar.advance()
+    output.summarize()
     return code
 
 
@@ -100,6 +95,11 @@ class _Output:
         self._as_json = as_json
         self._is_single = is_single
         self._cut: list[Path] = []
+
+    @property
+    def streams(self) -> bool:
+        """Whether the text is to be written while it is decoded."""
+        return self._is_single and not self._as_json
 
     def write(self, answer: "Answer") -> None:
         if self._as_json:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from paligemma2.training.trainer import Progress
 
+_LARGE_MODEL = 200_000_000  # bytes; a smaller one is there before a bar is seen
+
 
 def print_error(error: PaliGemmaError) -> int:
     """Write an error to stderr, what was wrong and what to do; returns its exit code."""
@@ -31,13 +33,8 @@ def print_note(kind: str, message: str) -> None:
 
 
 @contextmanager
-def bytes_bar(description: str, *, least_bytes: int = 0) -> Iterator[Callable[[int, int], None]]:
-    """A bar for bytes done of bytes in all, gone at the end; it appears with the first call.
-
-    Args:
-        description: what is being done.
-        least_bytes: no bar for less than this.
-    """
+def bytes_bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for bytes done of bytes in all, gone at the end; it appears with the first call."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
@@ -48,14 +45,10 @@ def bytes_bar(description: str, *, least_bytes: int = 0) -> Iterator[Callable[[i
     bars = Progress(*columns, console=Console(stderr=True), transient=True)
 
     def show(done: int, total: int) -> None:
-        if total < least_bytes:
-            return
         if not bars.tasks:
             bars.start()
             bars.add_task(description, total=total)
         bars.update(bars.task_ids[0], completed=done)
-        if done >= total:
-            bars.stop()
 
     try:
         yield show
@@ -63,22 +56,84 @@ def bytes_bar(description: str, *, least_bytes: int = 0) -> Iterator[Callable[[i
         bars.stop()
 
 
-@contextmanager
-def count_bar(description: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar that moves by one with each call."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+class AnswersBar:
+    """Progress of loading a large model, then of the answers if there are several; gone at the end.
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # Lines for the same terminal go through the bar; those for a file or a pipe must not.
-    is_shared = sys.stdout.isatty()
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, redirect_stdout=is_shared) as bars:
-        task = bars.add_task(description, total=total)
-        yield lambda: bars.advance(task)
+    Other text is written while the bar is `hidden`, so that it reaches its file, terminal or not, as it is.
+
+    Args:
+        total: answers to come.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done = total, 0
+        self._bars = _answers_bars() if sys.stderr.isatty() else None
+
+    def __enter__(self) -> "AnswersBar":
+        if self._bars is not None and self._total > 1:
+            self._bars.add_task(self._description, total=self._total)
+            self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def load(self, done: int, total: int) -> None:
+        """Bytes of the model read so far and in all."""
+        if self._bars is None or total < _LARGE_MODEL:
+            return
+        if self._loading is None:
+            self._bars.add_task("loading", total=total)
+            self._bars.start()
+        if self._loading is not None:
+            self._bars.update(self._loading, completed=done)
+            if done >= total:
+                self._bars.remove_task(self._loading)
+        if not self._bars.tasks:
+            self._bars.stop()
+
+    def advance(self) -> None:
+        """One more answer."""
+        self._done += 1
+        if self._bars is not None and self._total > 1:
+            task = self._bars.task_ids[0]
+            self._bars.update(task, completed=self._done, description=self._description)
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """No bar while other text is written."""
+        if self._bars is None or not self._bars.tasks:
+            yield
+            return
+        self._bars.stop()
+        yield
+        self._bars.start()
+
+    @property
+    def _description(self) -> str:
+        return f"answered {self._done} of {self._total}"
+
+    @property
+    def _loading(self) -> "TaskID | None":
+        tasks = [] if self._bars is None else self._bars.tasks
+        return next((task.id for task in tasks if task.description == "loading"), None)
+
+
+def _answers_bars() -> "Bars":
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
 
 
 @contextmanager

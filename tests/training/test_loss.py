@@ -103,8 +103,8 @@ def test_the_loss_in_one_is_the_two_steps_after_each_other() -> None:
     weights = torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
     losses = token_losses(logits, targets, label_smoothing=0.2)
     for average in ("example", "token"):
-        one = suffix_loss(logits, targets, weights, label_smoothing=0.2, average=average)  # type: ignore[arg-type]
-        assert torch.equal(one, average_losses(losses, weights, average=average))  # type: ignore[arg-type]
+        one = suffix_loss(logits, targets, weights, label_smoothing=0.2, average=average)
+        assert torch.equal(one, average_losses(losses, weights, average=average))
 
 
 @pytest.mark.parametrize("offset", [0, 1, 5, 500, 1000, 1022, 1023])

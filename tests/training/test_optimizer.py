@@ -100,7 +100,8 @@ def well_conditioned(rows: int, columns: int, count: int = 4, seed: int = 0) -> 
     left, _ = torch.linalg.qr(torch.randn(count, rows, low, generator=generator))
     right, _ = torch.linalg.qr(torch.randn(count, columns, low, generator=generator))
     singular = torch.empty(count, low).uniform_(0.2, 1.0, generator=generator)
-    return 37.0 * (left * singular[:, None]) @ right.transpose(1, 2)
+    result: Tensor = 37.0 * (left * singular[:, None]) @ right.transpose(1, 2)
+    return result
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (64, 16), (16, 64), (160, 40), (1, 8), (8, 1)])
@@ -141,9 +142,10 @@ def test_muon_agrees_with_that_of_pytorch(shape: tuple[int, int], decay: float) 
     start = well_conditioned(*shape, count=2) / 37
     ours = [nn.Parameter(m.clone()) for m in start]
     theirs = [nn.Parameter(m.clone()) for m in start]
-    options = {"lr": 0.02, "momentum": 0.9, "weight_decay": decay}
-    mine = Muon(ours, **options)
-    reference = torch.optim.Muon(theirs, nesterov=True, adjust_lr_fn="original", **options)
+    mine = Muon(ours, lr=0.02, momentum=0.9, weight_decay=decay)
+    reference: Optimizer = torch.optim.Muon(
+        theirs, lr=0.02, momentum=0.9, weight_decay=decay, nesterov=True, adjust_lr_fn="original"
+    )
     for step in range(5):
         grads = well_conditioned(*shape, count=2, seed=10 + step)
         for pair, grad in zip(zip(ours, theirs, strict=True), grads, strict=True):
