@@ -1,0 +1,172 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import warnings
+
+import pytest
+from PIL import Image
+from small_model import save_picture
+
+from paligemma2.inference.predictor import load
+
+SHORT = ("--max-new-tokens", "4")
+
+
+def texts(folder, pictures, prompt=""):
+    model = load(folder)
+    return [model.generate(picture, prompt, 4)[0].text for picture in pictures]
+
+
+def test_one_picture_gives_the_text_alone(run, folder, pictures):
+    ended = run("predict", "--model", folder, "--prompt", "caption en", pictures[0], *SHORT)
+    assert ended.code == 0
+    assert ended.out == texts(folder, pictures[:1], "caption en")[0] + "\n"
+    assert ended.err == "note: the answer was cut at 4 tokens; give a larger --max-new-tokens\n"
+
+
+def test_several_pictures_give_a_line_each(run, folder, pictures):
+    ended = run("predict", "--model", folder, *pictures, *SHORT)
+    assert ended.code == 0
+    expected = zip(pictures, texts(folder, pictures), strict=True)
+    assert ended.out.splitlines() == [f"{picture}\t{text}" for picture, text in expected]
+    assert "3 of 3 answers" in ended.err
+
+
+def test_a_folder_gives_a_line_each_even_if_it_has_one_picture(run, folder, tmp_path):
+    picture = save_picture(tmp_path / "in" / "a.png")
+    ended = run("predict", "--model", folder, picture.parent, *SHORT)
+    assert ended.out.startswith(f"{picture}\t")
+
+
+def test_json_has_one_object_per_line(run, folder, pictures):
+    ended = run("predict", "--model", folder, "--prompt", "ocr", "--json", *pictures, *SHORT)
+    objects = [json.loads(line) for line in ended.out.splitlines()]
+    assert [each["images"] for each in objects] == [[str(picture)] for picture in pictures]
+    assert [each["text"] for each in objects] == texts(folder, pictures, "ocr")
+    assert {each["prompt"] for each in objects} == {"ocr"}
+    assert {each["finish_reason"] for each in objects} == {"length"}
+    assert all(len(each["token_ids"]) == 4 for each in objects)
+    assert ended.err == ""
+
+
+def test_json_gives_boxes_as_fractions_and_in_pixels(run, folder, pictures, monkeypatch):
+    from paligemma2.jobs import predict
+    from paligemma2.processing.parsing import parse_answer
+
+    text = "<loc0000><loc0000><loc1023><loc1023> cat ; <loc0003>"
+    monkeypatch.setattr(predict, "parse_answer", lambda _: parse_answer(text))
+    ended = run("predict", "--model", folder, "--json", pictures[0], *SHORT)
+    answer = json.loads(ended.out)
+    (cat,) = answer["detections"]
+    assert cat["label"] == "cat"
+    assert cat["box"] == {"y_min": 0.0, "x_min": 0.0, "y_max": 1.0, "x_max": 1.0}
+    assert cat["pixels"] == {"y_min": 0.0, "x_min": 0.0, "y_max": 40.0, "x_max": 60.0}
+    assert answer["problems"][0]["reason"] == "1 location tokens where a box has 4"
+
+
+def test_together_asks_once_about_all(run, folder, pictures):
+    ended = run("predict", "--model", folder, "--together", "--json", *pictures, *SHORT)
+    (line,) = ended.out.splitlines()
+    assert json.loads(line)["images"] == [str(picture) for picture in pictures]
+
+
+def test_annotate_writes_pictures(run, folder, pictures, tmp_path):
+    ended = run("predict", "--model", folder, *pictures, *SHORT, "--annotate", tmp_path / "out")
+    assert ended.code == 0
+    written = sorted((tmp_path / "out").iterdir())
+    assert [path.name for path in written] == ["0.png", "1.png", "2.png"]
+    with Image.open(written[0]) as drawn:
+        assert (drawn.format, drawn.size) == ("PNG", (60, 40))
+
+
+def test_line_breaks_and_tabs_in_an_answer_do_not_break_its_line():
+    from paligemma2.cli.predict import _on_one_line
+
+    assert _on_one_line("a\tb\nc\\n") == r"a\tb\nc\\n"
+
+
+def test_a_bad_picture_among_many_is_named_and_the_others_are_done(run, folder, pictures, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"nonsense")
+    ended = run("predict", "--model", folder, pictures[0], bad, pictures[1], *SHORT, "--batch-size", "1")
+    assert ended.code == 2
+    assert [line.split("\t")[0] for line in ended.out.splitlines()] == [str(pictures[0]), str(pictures[1])]
+    assert f"error: {bad}: not a readable image\n" in ended.err
+
+
+def bomb(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        Image.new("1", (20_000, 20_000)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "a.png: no such file"),
+        (lambda path: path.write_bytes(b"nonsense"), "a.png: not a readable image"),
+        (lambda path: path.write_bytes(b""), "a.png: not a readable image"),
+        (lambda path: path.write_bytes(save_picture(path).read_bytes()[:500]), "a.png: damaged image"),
+        (lambda path: path.write_bytes(b"P6\n0 5\n255\n"), "a.png: "),
+        (bomb, "a.png: "),
+    ],
+    ids=["missing", "corrupt", "empty", "cut short", "no pixels", "bomb"],
+)
+def test_a_bad_picture_ends_in_one_line(run, folder, tmp_path, make, message):
+    make(tmp_path / "a.png")
+    ended = run("predict", "--model", folder, tmp_path / "a.png")
+    assert ended.has_failed_with(message), ended
+    assert ended.out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "no image"),
+        (("{picture}", "--model", "nonsense"), "no checkpoint at 'nonsense'"),
+        (("{picture}", "--model", "{folder}", "--prompt", "x" * 1000), "the model's context is 512"),
+        (("{picture}", "--model", "{folder}", "--max-new-tokens", "1000"), "leaves room for 506"),
+        (("{picture}", "--model", "{folder}", "--max-new-tokens", "0"), "--max-new-tokens"),
+        (("{picture}", "--model", "{folder}", "--dtype", "float16"), "dtype 'float16' is not supported"),
+        (("{picture}", "--model", "{folder}", "--device", "abacus"), "device 'abacus' is not available"),
+        (("{picture}", "--modle", "tiny"), "No such option: --modle"),
+        (("{empty}", "--model", "{folder}"), "no picture in this folder"),
+    ],
+)
+def test_bad_input_ends_in_one_line(run, folder, pictures, tmp_path, words, message):
+    places = {"picture": pictures[0], "folder": folder, "empty": tmp_path}
+    ended = run("predict", *(word.format(**places) for word in words))
+    assert ended.has_failed_with(message), ended
+    assert ended.out == ""
+
+
+def test_ctrl_c_keeps_what_is_printed(folder, tmp_path):
+    for seed in range(200):
+        save_picture(tmp_path / "in" / f"{seed:03d}.png", seed)
+    words = ["predict", "--model", str(folder), str(tmp_path / "in"), "--batch-size", "1"]
+    program = subprocess.Popen(
+        [sys.executable, "-m", "paligemma2", *words, "--max-new-tokens", "400"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    first = program.stdout.readline()
+    program.send_signal(signal.SIGINT)
+    rest, error = program.communicate(timeout=60)
+    assert first.startswith(str(tmp_path / "in" / "000.png") + "\t")
+    assert len(rest.splitlines()) < 199
+    assert program.returncode == 130
+    assert error == "error: stopped by Ctrl-C\n"
+
+
+def test_a_reader_that_goes_away_is_no_error(folder, pictures):
+    read, write = os.pipe()
+    os.close(read)
+    words = ["predict", "--model", str(folder), *map(str, pictures), *SHORT]
+    ended = subprocess.run(
+        [sys.executable, "-m", "paligemma2", *words], stdout=write, stderr=subprocess.PIPE, check=False
+    )
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (141, b"")

@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+
+from paligemma2.jobs import pretrain
+from paligemma2.jobs.pretrain import PretrainReport
+from paligemma2.jobs.world_scores import WorldScores
+from paligemma2.training.trainer import Progress
+
+SCORES = WorldScores(
+    caption=0.91,
+    vqa=0.92,
+    detection=0.8,
+    words=0.7,
+    letters=0.9,
+    pairs=0.95,
+    by_kind={"colour": 1.0},
+    examples=9,
+)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the job is asked for; the work itself takes an hour and is tested beside it."""
+    configs = []
+
+    def run(config, on_progress, on_event):
+        configs.append(config)
+        numbers = {"learning_rate": 0.1, "grad_norm": 1.0, "examples_per_second": 7.0, "seconds": 2.0}
+        on_progress("stage1", Progress(step=5, steps=10, loss=1.25, **numbers))
+        on_event("saved")
+        return PretrainReport(scores={"test": SCORES}, output=config.output)
+
+    monkeypatch.setattr(pretrain, "run", run)
+    return configs
+
+
+def test_progress_and_scores_are_shown(run, asked):
+    ended = run("pretrain", "tiny", "--output", "out/tiny", "--threads", "2")
+    assert ended.code == 0
+    assert ended.err.splitlines() == ["stage1: step 5/10  loss 1.250  7 examples/s", "pretrain: saved"]
+    assert "scores on test" in ended.out
+    assert "0.910" in ended.out
+    (config,) = asked
+    assert (config.output, config.runs, config.threads) == (Path("out/tiny"), Path("out/tiny.runs"), 2)
+
+
+def test_the_folder_of_states_can_be_chosen(run, asked):
+    run("pretrain", "tiny", "--output", "out", "--runs", "elsewhere")
+    assert asked[0].runs == Path("elsewhere")
+
+
+def test_only_tiny_can_be_pretrained(run, asked):
+    ended = run("pretrain", "3b", "--output", "out")
+    assert ended.has_failed_with("'3b' cannot be pre-trained here"), ended
+    assert not asked

@@ -1,0 +1,39 @@
+import json
+
+import pytest
+from small_model import save_picture
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "data"
+    for split in ("train", "valid"):
+        lines = []
+        for seed in range(4):
+            save_picture(folder / f"{split}{seed}.png", seed)
+            lines.append(json.dumps({"image": f"{split}{seed}.png", "prefix": "caption en", "suffix": "cat"}))
+        (folder / f"_annotations.{split}.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_a_model_is_taught_scored_and_written(run, folder, data, tmp_path):
+    new = tmp_path / "new"
+    words = ("--steps", 2, "--batch-size", 2, "--num-workers", 0)
+    ended = run("transfer", "--model", folder, "--data", data, "--output", new, *words)
+    assert ended.code == 0, ended
+    assert "exact match, 4 held-out examples" in ended.out
+    assert "before" in ended.out
+    assert "transfer: step 2/2  loss" in ended.err
+    assert "examples/s" in ended.err
+    assert run("predict", "--model", new, data / "train0.png", "--max-new-tokens", 2).code == 0
+
+
+def test_data_that_is_not_there_is_refused(run, folder, tmp_path):
+    words = ("--data", tmp_path / "nowhere", "--output", tmp_path / "new")
+    ended = run("transfer", "--model", folder, *words)
+    assert ended.has_failed_with("nowhere is not a folder"), ended
+
+
+def test_an_output_that_exists_is_refused(run, folder, data):
+    ended = run("transfer", "--model", folder, "--data", data, "--output", data)
+    assert ended.has_failed_with("exists"), ended

@@ -1,0 +1,79 @@
+import os
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from paligemma2.data.loader import load_batches
+
+# On a machine with one core, and on Python 3.12 and later.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+]
+WORKERS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Made:
+    step: int
+    noise: Tensor
+    process: int
+    threads: int
+
+
+def make(step: int) -> Made:
+    noise = torch.randn(3, generator=torch.Generator().manual_seed(step))
+    return Made(step, noise, os.getpid(), torch.get_num_threads())
+
+
+def fail_at_four(step: int) -> int:
+    if step == 4:
+        raise ValueError("step four cannot be made")
+    return step
+
+
+@pytest.mark.parametrize("num_workers", WORKERS)
+def test_the_order_and_content_do_not_depend_on_the_workers(num_workers: int) -> None:
+    made = list(load_batches(make, 3, 14, num_workers=num_workers))
+    assert [batch.step for batch in made] == list(range(3, 14))
+    for batch in made:
+        assert torch.equal(batch.noise, make(batch.step).noise)
+
+
+@pytest.mark.parametrize("num_workers", WORKERS)
+def test_a_later_start_gives_the_rest_of_the_same_batches(num_workers: int) -> None:
+    whole = list(load_batches(make, 0, 9, num_workers=num_workers))
+    rest = list(load_batches(make, 6, 9, num_workers=num_workers))
+    assert [batch.step for batch in rest] == [6, 7, 8]
+    for a, b in zip(whole[6:], rest, strict=True):
+        assert torch.equal(a.noise, b.noise)
+
+
+@pytest.mark.parametrize("num_workers", WORKERS)
+@pytest.mark.parametrize(("start", "stop"), [(5, 5), (6, 5)])
+def test_from_the_end_on_there_is_nothing(num_workers: int, start: int, stop: int) -> None:
+    assert list(load_batches(make, start, stop, num_workers=num_workers)) == []
+
+
+def test_workers_are_processes_of_one_thread_each() -> None:
+    made = list(load_batches(make, 0, 6, num_workers=2))
+    assert len({batch.process for batch in made} - {os.getpid()}) == 2
+    assert {batch.threads for batch in made} == {1}
+    assert next(load_batches(make, 0, 1)).process == os.getpid()
+
+
+@pytest.mark.parametrize("num_workers", WORKERS)
+def test_a_batch_that_cannot_be_made_raises_after_those_before_it(num_workers: int) -> None:
+    batches = load_batches(fail_at_four, 2, 9, num_workers=num_workers)
+    assert [next(batches), next(batches)] == [2, 3]
+    with pytest.raises(ValueError, match="step four cannot be made"):
+        next(batches)
+
+
+@pytest.mark.parametrize("num_workers", WORKERS)
+def test_batches_may_be_left_unread(num_workers: int) -> None:
+    batches = load_batches(make, 0, 1000, num_workers=num_workers)
+    assert next(batches).step == 0
+    del batches

@@ -1,0 +1,34 @@
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+# pytest's importlib mode does not put the folder of tests on the path.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from small_model import save_picture, save_small_model
+
+from paligemma2.inference.predictor import PaliGemma2, load
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_small_model(tmp_path_factory.mktemp("small") / "model")
+
+
+@pytest.fixture
+def model(folder: Path) -> PaliGemma2:
+    """A model of its own for each test, which may spoil it."""
+    return load(folder, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Path]:
+    made = tmp_path_factory.mktemp("pictures")
+    return [save_picture(made / f"{seed}.png", seed) for seed in range(4)]
+
+
+@pytest.fixture
+def array() -> np.ndarray:
+    return np.random.default_rng(7).integers(0, 256, (28, 28, 3), dtype=np.uint8)

@@ -1,0 +1,200 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from small_model import save_small_model
+
+import paligemma2
+from paligemma2.assets import TINY_FOLDER
+from paligemma2.checkpoint.load import load_model
+from paligemma2.checkpoint.save import save_model
+from paligemma2.errors import CheckpointError, ImageError, InputError
+from paligemma2.inference.predictor import PaliGemma2, load
+from paligemma2.processing import prompts as forms
+from paligemma2.types import Box
+
+PROMPTS = ("caption en", "", "answer en what is this ?", "detect cat ; dog", "ends in a newline\n", "é🦩")
+
+
+@pytest.mark.parametrize("max_new_tokens", [1, 12])
+def test_a_batch_gives_the_same_tokens_as_one_by_one(model, pictures, max_new_tokens):
+    counts = (1, 3, 1, 2, 4, 1)
+    images = [list(pictures[:count]) for count in counts]
+    batch = model.generate(images, PROMPTS, max_new_tokens)
+    alone = [model.generate(each, p, max_new_tokens)[0] for each, p in zip(images, PROMPTS, strict=True)]
+    assert batch == alone
+    assert len({answer.token_ids for answer in batch}) > 1
+
+
+def test_a_batch_in_which_some_end_early_gives_the_same_as_one_by_one(model, pictures):
+    answers = model.generate(list(pictures), ["caption en"] * 4, 12)
+    ends = [token for answer in answers for token in answer.token_ids[1:] if token != answer.token_ids[0]]
+    model.model.config = dataclasses.replace(model.config, eos_token_id=ends[0])
+    batch = model.generate(list(pictures), ["caption en"] * 4, 12)
+    assert batch == [model.generate(picture, "caption en", 12)[0] for picture in pictures]
+    assert {answer.finish_reason for answer in batch} == {"stop", "length"}
+
+
+def test_the_end_token_stops_and_is_left_out(model, array):
+    (whole,) = model.generate(array, "caption en", 12)
+    assert whole.finish_reason == "length"
+    assert len(whole.token_ids) == 12
+    end = whole.token_ids[-1]
+    model.model.config = dataclasses.replace(model.config, eos_token_id=end)
+    (cut,) = model.generate(array, "caption en", 12)
+    assert cut.finish_reason == "stop"
+    assert cut.token_ids == whole.token_ids[: whole.token_ids.index(end)]
+
+
+def test_the_end_token_at_the_very_limit_counts_as_stop(model, array):
+    (whole,) = model.generate(array, "caption en", 12)
+    end = whole.token_ids[-1]
+    model.model.config = dataclasses.replace(model.config, eos_token_id=end)
+    limit = whole.token_ids.index(end) + 1
+    assert model.generate(array, "caption en", limit)[0].finish_reason == "stop"
+
+
+def test_the_empty_prompt_is_the_default_and_valid(model, array):
+    (answer,) = model.generate(array, max_new_tokens=4)
+    assert answer == model.generate(array, "", 4)[0]
+    assert answer.num_prompt_tokens == model.config.num_image_tokens + 2
+
+
+def test_pictures_may_come_in_any_form(model, pictures):
+    from PIL import Image
+
+    path = pictures[0]
+    with Image.open(path) as picture:
+        forms = [str(path), path, path.read_bytes(), picture.copy(), np.asarray(picture)]
+    answers = {model.generate(image, "caption en", 6)[0] for image in forms}
+    assert len(answers) == 1
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_the_pieces_of_a_stream_join_to_the_text(model, pictures, prompt):
+    (whole,) = model.generate(list(pictures[:2]), prompt, 24)
+
+    def collect():
+        answer = yield from model.stream(list(pictures[:2]), prompt, 24)
+        assert answer == whole
+
+    pieces = list(collect())
+    assert "".join(pieces) == whole.text
+    assert len(pieces) > 1
+    assert all(pieces)
+
+
+def test_text_of_a_user_cannot_inject_tokens_and_a_typed_prompt_can(model, array):
+    box = Box(y_min=0.0, x_min=0.0, y_max=0.5, x_max=0.5)
+    typed = forms.caption_region(box)
+    inside = set(model.encode(array, typed).token_ids[0].tolist())
+    assert inside & set(model.processor.tokenizer.location_ids)
+    plain = set(model.encode(array, str(typed) + "<image><eos>").token_ids[0, 4:].tolist())
+    assert not plain & {*model.processor.tokenizer.location_ids, model.config.image_token_id, 1}
+
+
+def test_the_short_forms_ask_the_trained_prompts(model, array):
+    assert model.caption(array, "de") == model.generate(array, "caption de")[0].text
+    question = model.generate(array, "answer en what is this?")[0].text
+    assert model.answer(array, "what is this?") == question
+    assert model.ocr(array) == model.generate(array, "ocr", 256)[0].text
+    assert isinstance(model.detect(array, "cat"), tuple)
+
+
+def test_the_short_forms_fit_their_limit_into_the_context(model, pictures):
+    room = 12
+    many = [pictures[0]] * ((model.config.text.max_positions - room) // model.config.num_image_tokens)
+    assert isinstance(model.ocr(many), str)
+
+
+@pytest.mark.parametrize(
+    ("images", "prompts", "match"),
+    [
+        ([], "caption en", "no image"),
+        ([[]], ["caption en"], "no image"),
+        ([], [], "no example"),
+        ("a.png", ["one", "two"], "2 prompts but one picture"),
+        (["a.png"], ["one", "two"], "2 prompts but 1 entries"),
+        ("nowhere.png", "", "nowhere.png: no such file"),
+        (7, "", "a int is not an image"),
+    ],
+)
+def test_bad_arguments_are_input_errors(model, images, prompts, match):
+    with pytest.raises(InputError, match=match):
+        model.generate(images, prompts)
+
+
+def test_an_empty_picture_is_refused(model):
+    with pytest.raises(ImageError, match="nothing to see"):
+        model.generate(np.zeros((0, 5, 3), dtype=np.uint8))
+
+
+def test_a_prompt_over_the_context_is_refused(model, array):
+    with pytest.raises(InputError, match="the model's context is 512"):
+        model.generate(array, "x" * 600)
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("nonsense", "'tiny' is the small model"),
+        ("paligemma2-3b-pt-225", "google/paligemma2-3b-pt-224"),
+        ("paligemma2-3b-mix-448", "google/paligemma2-3b-mix-448"),
+        ("./no/such/folder", "give a folder"),
+    ],
+)
+def test_an_unknown_model_suggests_what_to_give(name, suggestion):
+    with pytest.raises(InputError, match="no checkpoint at") as raised:
+        load(name)
+    assert suggestion in raised.value.hint
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(CheckpointError):
+        load(tmp_path)
+
+
+def test_a_device_that_is_not_here_is_refused(folder):
+    name = "cuda:99" if torch.cuda.is_available() else "cuda"
+    with pytest.raises(InputError, match="not available"):
+        load(folder, device=name)
+    with pytest.raises(InputError, match="not available"):
+        load(folder, device="no such thing")
+
+
+def test_float16_is_refused_and_says_why(folder):
+    with pytest.raises(InputError, match="float16") as raised:
+        load(folder, dtype="float16")
+    assert "overflow" in raised.value.hint
+
+
+@pytest.mark.parametrize(("stored", "loaded"), [("bfloat16", "bfloat16"), ("float16", "float32")])
+def test_the_dtype_of_the_file_is_kept_unless_it_overflows(folder, tmp_path, stored, loaded, array):
+    small = load_model(folder)
+    save_model(tmp_path / "m", small.model, small.config, dtype=getattr(torch, stored), files_from=folder)
+    model = load(tmp_path / "m", device="cpu")
+    assert model.model.dtype == getattr(torch, loaded)
+    assert model.generate(array, "caption en", 3)
+
+
+def test_loading_reports_its_progress(folder):
+    calls = []
+    load(folder, on_progress=lambda done, total: calls.append((done, total)))
+    assert calls[-1][0] == calls[-1][1] > 0
+
+
+def test_the_package_names_what_it_offers(folder):
+    assert isinstance(paligemma2.load(folder), PaliGemma2)
+
+
+@pytest.mark.skipif(not TINY_FOLDER.is_dir(), reason="the small model is not in this checkout")
+def test_the_small_model_inside_the_package_runs_in_float32(array):
+    model = load("tiny", device="cpu")
+    assert model.model.dtype == torch.float32
+    assert model.caption(array)
+
+
+def test_two_models_of_different_seeds_answer_differently(folder, tmp_path, array):
+    other = load(save_small_model(tmp_path / "other", seed=1))
+    assert other.generate(array, "caption en", 6) != load(folder).generate(array, "caption en", 6)
