@@ -1,15 +1,11 @@
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-# pytest's importlib mode does not put the folder of a test on the path.
-sys.path.insert(0, str(Path(__file__).parent))
-from small_checkpoints import random_model, small_config
-
 from paligemma2.checkpoint.save import save_model
+from tests.checkpoint.small_checkpoints import random_model, small_config
 
 
 @pytest.fixture(autouse=True)

@@ -6,13 +6,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from small_checkpoints import our_logits, random_model, small_config
 
 from paligemma2.checkpoint.big_vision_npz import infer_config, open_npz, write_npz
 from paligemma2.checkpoint.layouts import EMBEDDING, big_vision_arrays
 from paligemma2.checkpoint.load import load_model
 from paligemma2.errors import CheckpointError, InputError
 from paligemma2.model.config import PRESETS, ModelConfig
+from tests.checkpoint.small_checkpoints import our_logits, random_model, small_config
 
 Arrays = dict[str, np.ndarray]
 CONFIG = small_config()

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_checkpoints import small_config
 
 from paligemma2.checkpoint.config_json import config_from_json, config_to_json, read_config, read_json
 from paligemma2.errors import CheckpointError, ConfigError, PaliGemmaError
 from paligemma2.model.config import PRESETS, ModelConfig
+from tests.checkpoint.small_checkpoints import small_config
 
 
 def released() -> dict[str, object]:

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from hub_stand_in import GOOD_TOKEN, HubStandIn
 
 from paligemma2.checkpoint.hub import _explained, resolve
 from paligemma2.errors import InputError
+from tests.checkpoint.hub_stand_in import GOOD_TOKEN, HubStandIn
 
 NAME = "google/paligemma2-3b-pt-224"
 ASK = """

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_checkpoints import small_config
 
 from paligemma2.checkpoint.layouts import (
     EMBEDDING,
@@ -16,6 +15,7 @@ from paligemma2.checkpoint.layouts import (
     stored_name,
 )
 from paligemma2.model.config import PRESETS
+from tests.checkpoint.small_checkpoints import small_config
 
 LAYOUTS: tuple[KeyLayout, ...] = ("legacy", "nested", "new")
 

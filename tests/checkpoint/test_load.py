@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_checkpoints import our_logits, random_hugging_face_model, random_model, small_config, their_logits
 
 from paligemma2.checkpoint.layouts import expected_shapes, stored_name
 from paligemma2.checkpoint.load import load_model
@@ -15,6 +14,13 @@ from paligemma2.checkpoint.save import save_model, write_settings
 from paligemma2.checkpoint.weights import StoredTensor
 from paligemma2.errors import CheckpointError, ConfigError
 from paligemma2.model.config import PRESETS
+from tests.checkpoint.small_checkpoints import (
+    our_logits,
+    random_hugging_face_model,
+    random_model,
+    small_config,
+    their_logits,
+)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_checkpoints import random_model, small_config
 
 from paligemma2.checkpoint.big_vision_npz import write_npz
 from paligemma2.checkpoint.config_json import config_to_json
 from paligemma2.checkpoint.open_checkpoint import open_checkpoint
 from paligemma2.errors import CheckpointError, InputError
+from tests.checkpoint.small_checkpoints import random_model, small_config
 
 
 def test_a_folder_is_opened_with_its_own_configuration(folder: Path) -> None:

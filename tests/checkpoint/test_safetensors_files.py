@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_checkpoints import random_model, small_config
 from torch import Tensor
 
 from paligemma2.checkpoint.layouts import EMBEDDING, expected_shapes
@@ -14,6 +13,7 @@ from paligemma2.checkpoint.load import load_model
 from paligemma2.checkpoint.safetensors_files import INDEX_FILE, SINGLE_FILE, open_folder
 from paligemma2.checkpoint.save import save_model
 from paligemma2.errors import CheckpointError
+from tests.checkpoint.small_checkpoints import random_model, small_config
 
 HEAD = "language_model.lm_head.weight"
 TABLE = "language_model.model.embed_tokens.weight"

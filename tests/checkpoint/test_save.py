@@ -6,13 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_checkpoints import from_transformers, our_logits, random_model, small_config, their_logits
 
 from paligemma2.checkpoint.config_json import read_config
 from paligemma2.checkpoint.layouts import KeyLayout
 from paligemma2.checkpoint.load import load_model
 from paligemma2.checkpoint.save import TOKENIZER_FILES, save_model
 from paligemma2.errors import InputError, WorkError
+from tests.checkpoint.small_checkpoints import (
+    from_transformers,
+    our_logits,
+    random_model,
+    small_config,
+    their_logits,
+)
 
 LOGIT_TOLERANCE = 2e-5
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_checkpoints import random_model, small_config
 
 from paligemma2.checkpoint.big_vision_npz import write_npz
 from paligemma2.checkpoint.layouts import EMBEDDING, expected_shapes
@@ -15,6 +14,7 @@ from paligemma2.checkpoint.verify import _picture, logit_fingerprint, tensor_rep
 from paligemma2.checkpoint.weights import StoredTensor
 from paligemma2.model.config import PRESETS
 from paligemma2.model.prefix_mask import PrefixLayout
+from tests.checkpoint.small_checkpoints import random_model, small_config
 
 
 class HeadersOnly:

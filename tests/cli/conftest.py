@@ -1,15 +1,11 @@
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-# pytest's importlib mode does not put the folder of tests on the path.
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from small_model import save_picture, save_small_model
-
 from paligemma2.cli.main import main
+from tests.small_model import save_picture, save_small_model
 
 
 @dataclass(frozen=True)

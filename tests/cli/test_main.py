@@ -5,10 +5,10 @@ import sys
 import time
 
 import pytest
-from small_model import save_picture
 
 import paligemma2
 from paligemma2.errors import InputError, WorkError
+from tests.small_model import save_picture
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import warnings
 
 import pytest
 from PIL import Image
-from small_model import save_picture
 
 from paligemma2.inference.predictor import load
+from tests.small_model import save_picture
 
 SHORT = ("--max-new-tokens", "4")
 

@@ -1,7 +1,8 @@
 import json
 
 import pytest
-from small_model import save_picture
+
+from tests.small_model import save_picture
 
 
 @pytest.fixture

@@ -1,15 +1,11 @@
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-# pytest's importlib mode does not put the folder of tests on the path.
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from small_model import save_picture, save_small_model
-
 from paligemma2.inference.predictor import PaliGemma2, load
+from tests.small_model import save_picture, save_small_model
 
 
 @pytest.fixture(scope="session")

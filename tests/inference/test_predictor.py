@@ -3,7 +3,6 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from small_model import save_small_model
 
 import paligemma2
 from paligemma2.assets import TINY_FOLDER
@@ -13,6 +12,7 @@ from paligemma2.errors import CheckpointError, ImageError, InputError
 from paligemma2.inference.predictor import PaliGemma2, load
 from paligemma2.processing import prompts as forms
 from paligemma2.types import Box
+from tests.small_model import save_small_model
 
 PROMPTS = ("caption en", "", "answer en what is this ?", "detect cat ; dog", "ends in a newline\n", "é🦩")
 

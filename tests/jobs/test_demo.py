@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from small_model import save_small_model
 
 from paligemma2.assets import PICTURES_FOLDER
 from paligemma2.errors import InputError, Interrupted
 from paligemma2.inference import predictor
 from paligemma2.inference.predictor import load
 from paligemma2.jobs import demo
+from tests.small_model import save_small_model
 
 
 @pytest.fixture(autouse=True)

@@ -2,13 +2,13 @@ from pathlib import Path
 
 import pytest
 from PIL import Image, PngImagePlugin
-from small_model import save_picture, save_small_model
 
 from paligemma2.errors import CheckpointError, ImageError, InputError, WorkError
 from paligemma2.inference.predictor import load
 from paligemma2.jobs import predict
 from paligemma2.jobs.predict import Answer, Failure, PredictConfig, find_pictures
 from paligemma2.types import Box, Detection, ParsedAnswer
+from tests.small_model import save_picture, save_small_model
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_model import save_picture, save_small_model
 
 from paligemma2.errors import ConfigError, DataError, InputError, Interrupted
 from paligemma2.inference.predictor import load
 from paligemma2.jobs import transfer
 from paligemma2.jobs.transfer import TransferConfig
 from paligemma2.training.trainer import Progress
+from tests.small_model import save_picture, save_small_model
 
 BOX = "<loc0100><loc0200><loc0300><loc0400> cat"
 
