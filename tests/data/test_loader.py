@@ -1,4 +1,6 @@
+import gc
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -13,6 +15,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
 ]
 WORKERS = (0, 1, 2)
+
+
+@pytest.fixture(autouse=True)
+def _no_workers_are_left() -> Iterator[None]:
+    """An iterator in a reference cycle must not be collected in a process that a later test forks."""
+    yield
+    gc.collect()
 
 
 @dataclass(frozen=True)
