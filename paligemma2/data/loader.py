@@ -2,20 +2,31 @@
 
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from paligemma2.errors import PaliGemmaError
+
 Batch = TypeVar("Batch")
 
 
-class _Steps(Dataset[Batch], Generic[Batch]):
+@dataclass(frozen=True)
+class _Failed:
+    error: PaliGemmaError
+
+
+class _Steps(Dataset["Batch | _Failed"], Generic[Batch]):
     def __init__(self, make_batch: Callable[[int], Batch]) -> None:
         self._make_batch = make_batch
 
-    def __getitem__(self, step: int) -> Batch:
-        return self._make_batch(step)
+    def __getitem__(self, step: int) -> "Batch | _Failed":
+        try:
+            return self._make_batch(step)
+        except PaliGemmaError as error:  # raised in a worker it would arrive as text with a traceback
+            return _Failed(error)
 
 
 def load_batches(
@@ -30,6 +41,9 @@ def load_batches(
         start: first step.
         stop: step to end before.
         num_workers: processes that make batches ahead; 0 makes them in this one.
+
+    Raises:
+        PaliGemmaError: whichever `make_batch` raises, also from a worker.
     """
     loader = DataLoader(
         _Steps(make_batch),
@@ -39,7 +53,24 @@ def load_batches(
         prefetch_factor=4 if num_workers else None,
         worker_init_fn=_prepare_worker if num_workers else None,
     )
-    yield from loader
+    batches = iter(loader)
+    try:
+        for batch in batches:
+            if isinstance(batch, _Failed):
+                raise batch.error
+            yield batch
+    finally:
+        _end_workers(batches)
+
+
+def _end_workers(batches: object) -> None:
+    """End the workers now: left to the garbage collector, it may happen in a forked child, and hang."""
+    shut_down = getattr(batches, "_shutdown_workers", None)
+    if shut_down is None:  # no workers
+        return
+    shut_down()
+    for worker in getattr(batches, "_workers", ()):
+        worker.kill()  # they ignore SIGTERM, and an exiting process waits for all its children
 
 
 def _prepare_worker(worker: int) -> None:

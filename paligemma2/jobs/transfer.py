@@ -144,7 +144,6 @@ def _train(
         steps=config.steps,
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
-        seed=config.seed,
         checkpoint_every=max(50, config.steps // 4),
     )
     make = ExampleBatches(
@@ -159,7 +158,7 @@ def _train(
         recipe,
         SuffixObjective(predictor.model),
         folder=_run_folder(config),
-        identity={"model": config.model, "data": fingerprint(examples)},
+        identity={"model": config.model, "data": fingerprint(examples), "seed": str(config.seed)},
         on_progress=partial(on_progress, "transfer"),
     ).fit(batches)
 

@@ -1,10 +1,8 @@
 """Saved states of a run: written beside, flushed, renamed, verified before they are used. Never pickled."""
 
-import errno
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,11 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from paligemma2.checkpoint.atomic import new_folder
 from paligemma2.errors import WorkError
 
 _TENSORS = "state.safetensors"
 _MANIFEST = "manifest.json"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _logger = logging.getLogger(__name__)
 
 
@@ -48,34 +46,21 @@ def save_state(
         WorkError: the disk is full or not writable; older states are untouched.
     """
     final = folder / f"step-{step:07d}"
-    temporary = folder / f".step-{step:07d}.{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        path = temporary / _TENSORS
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    with new_folder(final, overwrite=True) as partial:
+        path = partial / _TENSORS
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+        except SafetensorError as error:  # its text is all that tells a full disk from another fault
+            raise WorkError(
+                f"{final} could not be written: {error}",
+                hint="free some disk space and resume; older states are untouched",
+            ) from error
         manifest = {
             "step": step,
             "files": {_TENSORS: {"bytes": path.stat().st_size, "sha256": _sha256(path)}},
             "values": dict(values),
         }
-        (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        for name in (_TENSORS, _MANIFEST, "."):
-            _flush(temporary / name)
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.rename(final)
-        _flush(folder)
-    except (OSError, SafetensorError) as error:
-        full = isinstance(error, SafetensorError) or error.errno in _FULL
-        raise WorkError(
-            f"{final}: the state could not be saved: {error}",
-            hint="free some disk space and resume; older states are untouched"
-            if full
-            else "check the folder",
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        (partial / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     # A damaged state with a higher number, which the run passed over, must not push out the one just saved.
     others = [path for path in _state_folders(folder) if path != final]
     for old in others[keep - 1 :]:
@@ -116,11 +101,3 @@ def _state_folders(folder: Path) -> list[Path]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

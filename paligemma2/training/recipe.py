@@ -26,7 +26,6 @@ class Recipe:
         average: loss as mean over examples ("example") or over tokens ("token").
         average_decay: of the moving average of the weights, or None for none.
         location_sigma: soft targets for location tokens, in location steps, or None (the real recipe).
-        seed: of the order of the examples.
         checkpoint_every: updates between saved states.
         log_every: updates between log lines.
     """
@@ -44,7 +43,6 @@ class Recipe:
     average: Average = "example"
     average_decay: float | None = None
     location_sigma: float | None = None
-    seed: int = 0
     checkpoint_every: int = 200
     log_every: int = 10
 

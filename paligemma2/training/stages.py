@@ -53,7 +53,6 @@ TINY_STAGES = (
             optimizer="muon",
             learning_rate=1.5e-3,
             muon_learning_rate=0.02,
-            seed=SEED,
             checkpoint_every=150,
         ),
     ),
@@ -69,7 +68,6 @@ TINY_STAGES = (
             muon_learning_rate=0.015,
             schedule="constant",
             location_sigma=8.0,
-            seed=SEED,
             checkpoint_every=100,
         ),
     ),
@@ -86,7 +84,6 @@ TINY_STAGES = (
             warmup_fraction=0.02,
             location_sigma=8.0,
             average_decay=0.995,
-            seed=SEED,
             checkpoint_every=100,
         ),
     ),
@@ -163,7 +160,10 @@ def _train_jointly(
 
     objective = JointObjective(model, stage.recipe, make.processor.tokenizer.location_ids)
     progress = partial(on_progress, stage.name)
-    Trainer(model, stage.recipe, objective, folder=folder, on_progress=progress).fit(batches)
+    identity = {"image_size": str(stage.image_size), "mixture": str(stage.mixture)}
+    Trainer(model, stage.recipe, objective, folder=folder, identity=identity, on_progress=progress).fit(
+        batches
+    )
 
 
 def _at_resolution(model: PaliGemma2Model, image_size: int) -> PaliGemma2Model:

@@ -1,6 +1,6 @@
-import gc
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from paligemma2.data.loader import load_batches
+from paligemma2.errors import DataError
 
 # On a machine with one core, and on Python 3.12 and later.
 pytestmark = [
@@ -15,13 +16,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
 ]
 WORKERS = (0, 1, 2)
-
-
-@pytest.fixture(autouse=True)
-def _no_workers_are_left() -> Iterator[None]:
-    """An iterator in a reference cycle must not be collected in a process that a later test forks."""
-    yield
-    gc.collect()
 
 
 @dataclass(frozen=True)
@@ -81,8 +75,45 @@ def test_a_batch_that_cannot_be_made_raises_after_those_before_it(num_workers: i
         next(batches)
 
 
+def refuse(step: int) -> int:
+    raise DataError("row 7 has no picture", hint="add it")
+
+
+@pytest.mark.parametrize("num_workers", WORKERS)
+def test_an_error_of_ours_arrives_as_it_was_raised(num_workers: int) -> None:
+    with pytest.raises(DataError) as caught:
+        next(load_batches(refuse, 0, 9, num_workers=num_workers))
+    assert (caught.value.message, caught.value.hint) == ("row 7 has no picture", "add it")
+
+
 @pytest.mark.parametrize("num_workers", WORKERS)
 def test_batches_may_be_left_unread(num_workers: int) -> None:
     batches = load_batches(make, 0, 1000, num_workers=num_workers)
     assert next(batches).step == 0
     del batches
+
+
+FAILING_PROCESS = """
+import gc
+from paligemma2.data.loader import load_batches
+from paligemma2.errors import DataError
+
+def fail(step):
+    raise ValueError
+
+def go():
+    batches = load_batches(fail, 0, 9, num_workers=2)
+    try:
+        next(batches)
+    except ValueError as error:
+        error.batches, error.itself = batches, error  # a reference cycle, as many a framework makes
+
+go()
+gc.collect()
+"""
+
+
+def test_a_process_ends_by_itself_after_a_batch_that_could_not_be_made() -> None:
+    """The workers ignore SIGTERM, and Python waits for them when it exits."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", FAILING_PROCESS], env=environment, timeout=60, check=True)
