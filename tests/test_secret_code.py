@@ -35,14 +35,14 @@ class SecretCode:
     @classmethod
     def draw(cls, rng: random.Random) -> "SecretCode":
         return cls(
-            dict(zip(SHAPES, rng.sample(string.ascii_lowercase, len(SHAPES)), strict=True)),
-            dict(zip(COLORS, rng.sample(string.ascii_lowercase, len(COLORS)), strict=True)),
+            dict(zip(SHAPES, rng.sample(string.ascii_uppercase, len(SHAPES)), strict=True)),
+            dict(zip(COLORS, rng.sample(string.ascii_uppercase, len(COLORS)), strict=True)),
         )
 
     def example(self, index: int, size: int) -> Example:
         scene = scene_of("validation", index, max_objects=1)
         (item,) = scene.objects
-        suffix = f"{self.shapes[item.shape]} {self.colors[item.color]}"
+        suffix = self.shapes[item.shape] + self.colors[item.color]
         return Example(images=(draw_scene(scene, size),), prefix="secret code", suffix=suffix)
 
 
