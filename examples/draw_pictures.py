@@ -58,7 +58,6 @@ def draw_sign(word: str = "CAMP") -> Image.Image:
     """A painted board on a wall with one word on it."""
     picture, draw = new_picture("#b9c6cf")
     board = tuple(value * FINE for value in (14, 92, 322, 244))
-    draw.rounded_rectangle([board[0], board[1] + 5 * FINE, board[2], board[3] + 5 * FINE], 60, fill="#8797a3")
     draw.rounded_rectangle(board, 60, fill="#fbf7e9")
     font = ImageFont.load_default(88 * FINE)
     draw.text((SIDE * FINE / 2, 170 * FINE), word, font=font, fill="#17324a", anchor="mm", stroke_width=5)
