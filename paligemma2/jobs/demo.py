@@ -45,7 +45,7 @@ _QUESTIONS = (
             "answer en how many objects are there?",
             "answer en what color is the star?",
             "answer en where is the red circle?",
-            "detect circle ; square ; star",
+            "detect red circle ; green star",
         ),
     ),
     _Questions(file="sign.png", title="A sign", prompts=("ocr",)),
@@ -55,7 +55,7 @@ _QUESTIONS = (
         prompts=(
             "caption en",
             "answer en what shape is purple?",
-            "answer en is the triangle left of the heart?",
+            "answer en how many objects are there?",
             "detect heart",
         ),
     ),

@@ -36,7 +36,7 @@ def test_the_page_holds_the_pictures_the_answers_and_the_scores(tmp_path: Path) 
     assert page == tmp_path / "demo" / "index.html"
     text = page.read_text(encoding="utf-8")
     assert text.count('src="data:image/png;base64,') == 3 + 6
-    for prompt in ("caption en", "detect circle ; square ; star", "ocr", "sort the part"):
+    for prompt in ("caption en", "detect red circle ; green star", "ocr", "sort the part"):
         assert html.escape(prompt) in text
     scores = scores_of(tmp_path / "demo")
     cells = [re.sub(r"<[^>]+>", "", cell).strip() for cell in re.findall(r"<td.*?</td>", text, re.DOTALL)]
