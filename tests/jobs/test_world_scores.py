@@ -6,8 +6,8 @@ from paligemma2.assets import TINY_FOLDER
 from paligemma2.inference.predictor import load
 from paligemma2.jobs.world_scores import WorldScores, score_world
 
-# 120 pictures per task: two standard errors of a share around 0.9 are 0.055.
-NUM_EXAMPLES, TOLERANCE = 120, 0.06
+# 120 pictures per task: two standard errors of a share are 0.055 at 0.9 and 0.08 at 0.73, as of words.
+NUM_EXAMPLES, TOLERANCE, WORDS_TOLERANCE = 120, 0.06, 0.08
 
 
 @pytest.mark.skipif(not TINY_FOLDER.is_dir(), reason="the package has no trained model yet")
@@ -17,5 +17,5 @@ def test_the_published_scores_of_the_shipped_model_are_true(split: str) -> None:
     published = WorldScores(**record["scores"][split])
     measured = score_world(load("tiny", device="cpu"), split, examples=NUM_EXAMPLES)
     for name in ("caption", "vqa", "detection", "words", "letters", "pairs"):
-        tolerance = TOLERANCE if name != "words" else 2 * TOLERANCE
+        tolerance = WORDS_TOLERANCE if name == "words" else TOLERANCE
         assert getattr(measured, name) == pytest.approx(getattr(published, name), abs=tolerance), name
