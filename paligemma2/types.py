@@ -33,13 +33,15 @@ class Generation:
     """What the model wrote for one prompt.
 
     `token_ids` are without the end token; `finish_reason` is "stop" when the model ended by itself and
-    "length" when `max_new_tokens` ran out.
+    "length" when `max_new_tokens` ran out. `log_probs` are the natural logarithms of the model's probability
+    of each of `token_ids`.
     """
 
     text: str
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
     num_prompt_tokens: int
+    log_probs: tuple[float, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +60,17 @@ class Box:
 
 @dataclass(frozen=True, kw_only=True)
 class Detection:
-    """One object in an answer. `score` is None where the text alone is known."""
+    """One object in an answer.
+
+    `score` is None where the text alone is known; `codes` are the 16 numbers of its mask tokens, if any;
+    `mask` is what they mean: bool [height, width] of the whole image, None until it is decoded.
+    """
 
     label: str
     box: Box
     score: float | None = None
     codes: tuple[int, ...] = ()
+    mask: "np.ndarray | None" = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,12 +29,7 @@ def initialize(model: PaliGemma2Model, location_ids: range, *, seed: int) -> Non
             module.weight.normal_(0.0, (1.5 * fan_in) ** -0.5, generator=generator)
             if module.bias is not None:
                 module.bias.zero_()
-    width = model.config.text.hidden_size
-    embedding = model.language_model.embed_tokens.weight
-    embedding.normal_(0.0, width**-0.5, generator=generator)
-    places = torch.linspace(0.0, 1.0, len(location_ids))
-    smooth = _waves(places, width, generator) * width**-0.5
-    embedding[location_ids.start : location_ids.stop].mul_(0.2).add_(smooth)
+    # Before the embedding: the image encoder starts alike whatever the vocabulary.
     grid = torch.linspace(0.0, 1.0, model.config.vision.grid_size)
     half = model.config.vision.hidden_size // 2
     rows, columns = _waves(grid, half, generator), _waves(grid, half, generator)
@@ -42,6 +37,12 @@ def initialize(model: PaliGemma2Model, location_ids: range, *, seed: int) -> Non
     model.vision_tower.embeddings.position_embedding.weight.copy_(
         0.5 * torch.cat((rows.repeat_interleave(size, dim=0), columns.repeat(size, 1)), dim=1)
     )
+    width = model.config.text.hidden_size
+    embedding = model.language_model.embed_tokens.weight
+    embedding.normal_(0.0, width**-0.5, generator=generator)
+    places = torch.linspace(0.0, 1.0, len(location_ids))
+    smooth = _waves(places, width, generator) * width**-0.5
+    embedding[location_ids.start : location_ids.stop].mul_(0.2).add_(smooth)
 
 
 def _waves(places: Tensor, width: int, generator: torch.Generator) -> Tensor:

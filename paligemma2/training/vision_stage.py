@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from paligemma2.data.synthetic.palette import COLORS
 from paligemma2.data.synthetic.shapes import SHAPES
 from paligemma2.data.synthetic.words import MAX_LETTERS
-from paligemma2.data.synthetic.world import PatchLabels, labelled_sample
+from paligemma2.data.synthetic.world import MAX_OBJECTS, PatchLabels, labelled_sample
 from paligemma2.model.config import VisionConfig
 from paligemma2.model.siglip import SiglipEncoder
 from paligemma2.processing.image import scale_pixels
@@ -24,7 +24,7 @@ _CLASSES = {
     "shape": len(SHAPES) + 1,
     "color": len(COLORS) + 1,
     "letter": _NUM_LETTERS + 1,
-    "letter_index": MAX_LETTERS + 1,
+    "order": max(MAX_LETTERS, MAX_OBJECTS) + 1,
 }
 _BOX_WEIGHT = 5.0
 
@@ -35,7 +35,7 @@ class DenseBatch:
 
     Attributes:
         pixel_values: float32 [images, 3, height, width] in [-1, 1].
-        classes: for each of shape, color, letter, letter_index: int64 [images, patches], 0 = none.
+        classes: for each of shape, color, letter, order: int64 [images, patches], 0 = none.
         boxes: float32 [images, patches, 4], (y_min, x_min, y_max, x_max) of the object on the patch.
     """
 

@@ -14,7 +14,7 @@ from tests.training.small_model import SMALL
 
 CONFIG = dataclasses.replace(SMALL.vision, image_size=56)
 MAKE = DenseBatches(split="train", config=CONFIG, batch_size=4)
-SIZES = {"shape": 10, "color": 9, "letter": 27, "letter_index": 7}
+SIZES = {"shape": 10, "color": 9, "letter": 27, "order": 7}
 
 
 @pytest.fixture(scope="module")

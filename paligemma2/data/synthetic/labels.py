@@ -28,14 +28,14 @@ class PatchLabels:
         box: float32 [grid, grid, 4]; (y_min, x_min, y_max, x_max) in 0..1 of the whole object or letter;
             zeros where `shape` and `letter` are both 0.
         letter: int64 [grid, grid]; 0 for none, 1 for A to 26 for Z.
-        letter_index: int64 [grid, grid]; 0 for none, 1 for the first letter of the word.
+        order: int64 [grid, grid]; 0 for none, 1 for the first letter of the word or the leftmost object.
     """
 
     shape: npt.NDArray[np.int64]
     color: npt.NDArray[np.int64]
     box: npt.NDArray[np.float32]
     letter: npt.NDArray[np.int64]
-    letter_index: npt.NDArray[np.int64]
+    order: npt.NDArray[np.int64]
 
 
 def patch_numbers(numbers: npt.NDArray[np.uint8], patch_size: int) -> npt.NDArray[np.int64]:
@@ -84,7 +84,7 @@ def scene_labels(scene: Scene, size: int, patch_size: int) -> PatchLabels:
         color=_looked_up([COLORS.index(item.color) + 1 for item in scene.objects], numbers),
         box=_boxes([item.box for item in scene.objects], numbers),
         letter=nothing,
-        letter_index=nothing.copy(),
+        order=_looked_up([scene.left_to_right.index(item) + 1 for item in scene.objects], numbers),
     )
 
 
@@ -97,5 +97,5 @@ def word_labels(lettering: Lettering, size: int, patch_size: int) -> PatchLabels
         color=nothing.copy(),
         box=_boxes([letter_box(lettering, place) for place in range(len(lettering.word))], numbers),
         letter=_looked_up([ord(letter) - ord("A") + 1 for letter in lettering.word], numbers),
-        letter_index=numbers,
+        order=numbers,
     )

@@ -65,8 +65,8 @@ def test_letters_are_labelled_in_reading_order():
         labels = word_labels(lettering, 112, 14)
         assert not labels.shape.any()
         for place, letter in enumerate(lettering.word, start=1):
-            found = labels.letter[labels.letter_index == place]
+            found = labels.letter[labels.order == place]
             assert (found == ord(letter) - 64).all()
             letters, missing = letters + 1, missing + (found.size == 0)
-        assert (labels.letter_index > 0).sum() == (labels.letter > 0).sum() == labels.box.any(axis=2).sum()
+        assert (labels.order > 0).sum() == (labels.letter > 0).sum() == labels.box.any(axis=2).sum()
     assert missing < 0.03 * letters

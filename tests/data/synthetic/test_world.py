@@ -70,7 +70,7 @@ def test_half_of_the_labelled_samples_are_words():
 def test_labelled_samples_have_the_promised_types():
     image, labels = labelled_sample("validation", 0, size=112, patch_size=14)
     assert (image.dtype, image.shape) == (np.uint8, (112, 112, 3))
-    for name in ("shape", "color", "letter", "letter_index"):
+    for name in ("shape", "color", "letter", "order"):
         assert getattr(labels, name).dtype == np.int64
         assert getattr(labels, name).shape == (8, 8)
     assert (labels.box.dtype, labels.box.shape) == (np.float32, (8, 8, 4))
