@@ -2,12 +2,17 @@ import dataclasses
 import pickle
 import random
 from collections import Counter
+from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
 from paligemma2.data.synthetic.samples import Row
 from paligemma2.data.synthetic.world import scene_sample
+from paligemma2.errors import ConfigError
+from paligemma2.processing.parsing import parse_answer
 from paligemma2.processing.processor import ModelInputs
 from paligemma2.training import joint_stage
 from paligemma2.training.joint_stage import JointBatches, JointObjective, Mixture
@@ -15,12 +20,17 @@ from paligemma2.training.objective import SuffixObjective
 from paligemma2.training.recipe import Recipe
 from tests.training.small_model import TOKENIZER_JSON, small_model, small_processor
 
-MIXTURE = Mixture(scenes=2, words=3, pairs=2, rows_per_scene=3, rows_per_pair=1)
+MIXTURE = Mixture(scenes=2, words=3, pairs=2, says=1, rows_per_scene=3, rows_per_pair=1)
 PROCESSOR = small_processor()
 
 
 def batches(mixture: Mixture = MIXTURE, *, split: str = "train", first: int = 0) -> JointBatches:
-    return JointBatches(split, PROCESSOR, mixture, first=first)
+    return JointBatches(split, PROCESSOR, mixture, first=first, encode_masks=count_pixels)
+
+
+def count_pixels(masks: Sequence[npt.NDArray[np.uint8]]) -> list[list[int]]:
+    """Stands for a codec: sixteen codes that depend on the mask."""
+    return [[int((mask > 127).sum()) // 32] * 16 for mask in masks]
 
 
 def suffixes(part: ModelInputs) -> list[str]:
@@ -64,14 +74,42 @@ def test_a_batch_has_as_many_rows_as_the_mixture_says(mixture: Mixture) -> None:
         assert sum(len(part.ids) for part in parts) == mixture.rows
 
 
-def test_each_picture_is_there_once_and_pairs_stand_apart() -> None:
-    single, double = batches()(0)
-    assert len(single.pixel_values) == MIXTURE.scenes + MIXTURE.words
-    assert len(double.pixel_values) == 2 * MIXTURE.pairs
+def test_each_picture_is_there_once_in_a_part_and_pairs_stand_apart() -> None:
+    scenes, words, pairs = batches()(0)
+    assert [len(part.pixel_values) for part in (scenes, words, pairs)] == [2, 3, 4]
     tokens = PROCESSOR.config.num_image_tokens
-    for part, images in ((single, 1), (double, 2)):
+    for part, images in ((scenes, 1), (words, 1), (pairs, 2)):
         assert ((part.token_ids == PROCESSOR.tokenizer.image_id).sum(1) == images * tokens).all()
-    assert prompts(single)[-MIXTURE.words :] == ["ocr"] * MIXTURE.words
+    assert prompts(words) == ["ocr"] * MIXTURE.words
+
+
+def test_some_scenes_are_asked_to_say_a_text() -> None:
+    scenes = batches()(0)[0]
+    said = [(p, s) for p, s in zip(prompts(scenes), suffixes(scenes), strict=True) if p.startswith("say ")]
+    assert len(said) == MIXTURE.says
+    assert all(prompt == f"say {suffix}" for prompt, suffix in said)
+    with pytest.raises(ConfigError, match="3 texts to say on 2 scenes"):
+        Mixture(scenes=2, words=0, pairs=0, says=3)
+
+
+def test_segment_rows_have_the_codes_of_their_masks_at_a_quarter_of_the_weight() -> None:
+    make = batches(Mixture(scenes=0, words=0, pairs=0, segmented=4, rows_per_segmented=2))
+    (part,) = make(0)
+    assert part.loss_weights is not None
+    assert len(part.pixel_values) == 4
+    codes = PROCESSOR.tokenizer.mask_ids
+    is_code = (part.token_ids >= codes.start) & (part.token_ids < codes.stop)
+    targets = 0
+    for prompt, suffix in zip(prompts(part), suffixes(part), strict=True):
+        assert prompt.startswith("segment ")
+        parsed = parse_answer(suffix)
+        assert not parsed.problems
+        assert {found.label for found in parsed.detections} == {prompt.removeprefix("segment ")}
+        assert all(len(set(found.codes)) == 1 and found.codes[0] > 10 for found in parsed.detections)
+        targets += len(parsed.detections)
+    assert is_code.sum() == 16 * targets
+    assert (part.loss_weights[is_code] == 0.25).all()
+    assert set(part.loss_weights[~is_code].tolist()) == {0.0, 1.0}
 
 
 def test_a_batch_is_a_pure_function_of_the_step() -> None:
@@ -140,7 +178,7 @@ def test_the_objective_weighs_every_example_the_same() -> None:
     plain = SuffixObjective(model)
     rows = [len(part.ids) for part in parts]
     expected = sum(plain(part).item() * count for part, count in zip(parts, rows, strict=True)) / sum(rows)
-    assert rows == [9, 2]
+    assert rows == [7, 3, 2]
     assert loss.item() == pytest.approx(expected, abs=1e-5)
     assert abs(loss.item() - sum(plain(part).item() for part in parts) / 2) > 1e-4
 

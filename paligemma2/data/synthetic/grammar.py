@@ -11,6 +11,8 @@ from paligemma2.types import Box
 CAPTION = "caption en"
 OCR = "ocr"
 DETECT = "detect {targets}"
+SEGMENT = "segment {thing}"
+SAY = "say {text}"
 
 COLOR_OF = "answer en what color is the {thing}?"
 SHAPE_OF_COLOR = ("answer en what shape is {color}?", "answer en what shape is the {color} object?")
@@ -19,10 +21,12 @@ COUNT_SHAPE = "answer en how many {plural} are there?"
 COUNT_COLOR = "answer en how many {color} objects are there?"
 WHERE = "answer en where is the {thing}?"
 RELATION = "answer en is the {thing} {relation} the {other}?"
+WHICH_SIDE = "answer en is the {thing} {side} or {opposite} the {other}?"
 WHAT_RELATION = "answer en what is {relation} the {other}?"
 EXISTS = "answer en is there {described}?"
 
 PAIR_SAME = "answer en do the two pictures show the same objects?"
+PAIR_NEW = "answer en what is new in the second picture?"
 PAIR_WHICH_HAS = "answer en which picture has {described}?"
 PAIR_MORE = "answer en which picture has more objects?"
 PAIR_COLOR = "answer en what color is the {shape} in the {ordinal} picture?"
@@ -34,6 +38,9 @@ PLACES = (
     ("bottom left", "bottom", "bottom right"),
 )
 RELATIONS = ("left of", "right of", "above", "below")
+OPPOSITES = (("left", "right of"), ("above", "below"))
+SIDES = ("left", "right", "top", "bottom")
+NOTHING = "nothing"
 ORDINALS = ("first", "second")
 
 _LOCATION_BINS = 1024
@@ -74,6 +81,14 @@ def detection_text(found: Iterable[tuple[Box, str]]) -> str:
     return " ; ".join(f"{location_text(box)} {label}" for box, label in found)
 
 
+def segmentation_text(found: Iterable[tuple[Box, Sequence[int], str]]) -> str:
+    """The answer to a segment prompt: "<loc…><seg…> label ; <loc…><seg…> label"."""
+    return " ; ".join(
+        f"{location_text(box)}{''.join(f'<seg{code:03d}>' for code in codes)} {label}"
+        for box, codes, label in found
+    )
+
+
 def words_of(text: str) -> list[str]:
     """The whole words, digits and signs of a prefix or suffix, without the location tokens."""
     return [word for word in _WORD.findall(text) if not word.startswith("<loc")]
@@ -81,16 +96,16 @@ def words_of(text: str) -> list[str]:
 
 def _every_text() -> list[str]:
     templates = [
-        *(CAPTION, OCR, DETECT, COLOR_OF, COUNT_ALL, COUNT_SHAPE, COUNT_COLOR, WHERE, RELATION),
-        *(WHAT_RELATION, EXISTS, PAIR_SAME, PAIR_WHICH_HAS, PAIR_MORE, PAIR_COLOR, PAIR_SHAPE),
-        *SHAPE_OF_COLOR,
+        *(CAPTION, OCR, DETECT, SEGMENT, SAY, COLOR_OF, COUNT_ALL, COUNT_SHAPE, COUNT_COLOR, WHERE, RELATION),
+        *(WHICH_SIDE, WHAT_RELATION, EXISTS, PAIR_SAME, PAIR_NEW, PAIR_WHICH_HAS, PAIR_MORE, PAIR_COLOR),
+        *(PAIR_SHAPE, NOTHING, *SHAPE_OF_COLOR),
     ]
     texts = [re.sub(r"\{\w+\}", "", template) for template in templates]
-    texts += [*SHAPES, *COLORS, *ORDINALS, *RELATIONS, *(plural(shape) for shape in SHAPES)]
+    texts += [*SHAPES, *COLORS, *ORDINALS, *RELATIONS, *SIDES, *(plural(shape) for shape in SHAPES)]
     texts += [place for row in PLACES for place in row]
     texts += [str(number) for number in range(MAX_OBJECTS + 1)]
     return [*texts, "a an and , ; ? yes no object"]
 
 
 VOCABULARY: tuple[str, ...] = tuple(sorted({word for text in _every_text() for word in words_of(text)}))
-"""Every whole word, digit and sign that a prefix or suffix of caption, vqa, detect and pair may use."""
+"""Every whole word, digit and sign that a prefix or suffix of these sentences may use."""

@@ -7,13 +7,20 @@ from typing import TypeAlias
 
 from paligemma2.data.synthetic import grammar
 from paligemma2.data.synthetic.palette import COLORS
-from paligemma2.data.synthetic.questions import Objects, matching
 from paligemma2.data.synthetic.samples import Row
-from paligemma2.data.synthetic.scenes import Content, Scene, Theme, random_contents, random_scene
+from paligemma2.data.synthetic.scenes import (
+    Content,
+    Objects,
+    Scene,
+    Theme,
+    matching,
+    random_contents,
+    random_scene,
+)
 from paligemma2.data.synthetic.shapes import SHAPES
 
 _SAME, _CHANGED = 0.42, 0.27
-_OTHER_ROWS = 2
+_OTHER_ROWS = 3
 
 
 def random_pair(rng: random.Random, counts: tuple[int, int], theme: Theme) -> tuple[Scene, Scene]:
@@ -67,6 +74,16 @@ def _same(first: Objects, second: Objects, rng: random.Random) -> Row | None:
     return _row("pair_same", grammar.PAIR_SAME, "yes" if same else "no")
 
 
+def _new(first: Objects, second: Objects, rng: random.Random) -> Row | None:
+    before, after = _contents(first), _contents(second)
+    new = after - before
+    # Of two alike of which one is new nobody can say which, and so where it comes in the answer.
+    if any(before[content] for content in new):
+        return None
+    there = [item for item in second if (item.color, item.shape) in new]
+    return _row("pair_new", grammar.PAIR_NEW, grammar.caption_of(there) if there else grammar.NOTHING)
+
+
 def _which_has(first: Objects, second: Objects, rng: random.Random) -> Row | None:
     one, two = set(_contents(first)), set(_contents(second))
     sides = [side for side in ((one - two, "first"), (two - one, "second")) if side[0]]
@@ -106,12 +123,18 @@ def _shape(first: Objects, second: Objects, rng: random.Random) -> Row | None:
 
 
 _Asker: TypeAlias = Callable[[Objects, Objects, random.Random], Row | None]
-_OTHERS: tuple[tuple[_Asker, float], ...] = ((_which_has, 2.0), (_more, 4.0), (_color, 1.0), (_shape, 1.0))
-"""The other questions, and how likely each is to come early; the first two are seldom possible."""
+_OTHERS: tuple[tuple[_Asker, float], ...] = (
+    (_new, 2.0),
+    (_which_has, 2.0),
+    (_more, 4.0),
+    (_color, 1.0),
+    (_shape, 1.0),
+)
+"""The other questions, and how likely each is to come early; some are seldom possible."""
 
 
 def pair_rows(first: Scene, second: Scene, rng: random.Random) -> tuple[Row, ...]:
-    """One to three comparison questions about two scenes."""
+    """One to four comparison questions about two scenes."""
     one, two = first.left_to_right, second.left_to_right
     tries = sorted(_OTHERS, key=lambda asker: rng.random() ** (1 / asker[1]), reverse=True)
     asked = [ask(one, two, rng) for ask, _ in tries]

@@ -8,20 +8,20 @@ from typing import TypeAlias
 from paligemma2.data.synthetic import grammar
 from paligemma2.data.synthetic.palette import COLORS
 from paligemma2.data.synthetic.samples import Row
-from paligemma2.data.synthetic.scenes import MIN_X_DISTANCE, Scene, SceneObject
+from paligemma2.data.synthetic.scenes import (
+    MIN_X_DISTANCE,
+    MIN_Y_DISTANCE,
+    Objects,
+    Scene,
+    SceneObject,
+    matching,
+)
 from paligemma2.data.synthetic.shapes import SHAPES
-
-Objects: TypeAlias = Sequence[SceneObject]
+from paligemma2.data.synthetic.targets import detect_rows
 
 CELL_MARGIN = 0.04
-_MIN_Y_DISTANCE = 0.12
 _VQA_ROWS = 3
 _COUNT_WEIGHTS = {0: 0.8, 1: 1.0, 2: 3.0, 3: 7.0, 4: 7.0}
-
-
-def matching(objects: Objects, *, shape: str | None = None, color: str | None = None) -> list[SceneObject]:
-    """The objects of this shape and this colour; None stands for any."""
-    return [item for item in objects if shape in (None, item.shape) and color in (None, item.color)]
 
 
 def place_of(item: SceneObject) -> str | None:
@@ -41,7 +41,7 @@ def stands(item: SceneObject, relation: str, other: SceneObject) -> bool | None:
     distance = other.center[axis] - item.center[axis]
     if relation in ("right of", "below"):
         distance = -distance
-    if abs(distance) < (MIN_X_DISTANCE, _MIN_Y_DISTANCE)[axis]:
+    if abs(distance) < (MIN_X_DISTANCE, MIN_Y_DISTANCE)[axis]:
         return None
     return distance > 0
 
@@ -121,6 +121,18 @@ def _relation(objects: Objects, rng: random.Random) -> Row | None:
     return rng.choice(possible) if possible else None
 
 
+def _which_side(objects: Objects, rng: random.Random) -> Row | None:
+    possible = []
+    for item, other in itertools.permutations(objects, 2):
+        name, other_name = _name_of(item, objects, rng), _name_of(other, objects, rng)
+        for side, opposite in grammar.OPPOSITES:
+            answer = stands(item, "left of" if side == "left" else side, other)
+            if name and other_name and answer is not None:
+                prefix = grammar.WHICH_SIDE.format(thing=name, side=side, opposite=opposite, other=other_name)
+                possible.append(_row("which_side", prefix, side if answer else opposite.split()[0]))
+    return rng.choice(possible) if possible else None
+
+
 def _what_relation(objects: Objects, rng: random.Random) -> Row | None:
     possible = []
     for other, relation in itertools.product(objects, grammar.RELATIONS):
@@ -165,8 +177,9 @@ _ASKERS: Mapping[str, tuple[_Asker, float]] = {
     "count_shape": (_count_shape, 0.9),
     "count_color": (_count_color, 0.9),
     "where": (_where, 1.3),
-    "relation": (_relation, 1.6),
-    "what_relation": (_what_relation, 1.6),
+    "relation": (_relation, 1.4),
+    "which_side": (_which_side, 1.6),
+    "what_relation": (_what_relation, 1.4),
     "exists": (_exists, 1.0),
 }
 """What can be asked, and how likely it is to come early among the kinds tried for one scene."""
@@ -184,32 +197,8 @@ def _vqa_rows(objects: Objects, rng: random.Random) -> list[Row]:
     return rows
 
 
-def _detect_row(kind: str, targets: Sequence[tuple[str | None, str]], objects: Objects) -> Row:
-    """All instances of the targets (colour or None, shape), left to right."""
-    labels = [shape if color is None else f"{color} {shape}" for color, shape in targets]
-    found = [
-        (item.box, label)
-        for item in objects
-        for (color, shape), label in zip(targets, labels, strict=True)
-        if item.shape == shape and color in (None, item.color)
-    ]
-    prefix = grammar.DETECT.format(targets=" ; ".join(labels))
-    return Row(task="detect", kind=kind, prefix=prefix, suffix=grammar.detection_text(found))
-
-
-def _detect_rows(objects: Objects, rng: random.Random) -> list[Row]:
-    contents = list(dict.fromkeys((item.color, item.shape) for item in objects))
-    rng.shuffle(contents)
-    rows = [_detect_row("detect_shape", [(None, rng.choice(objects).shape)], objects)]
-    if len(contents) > 1 and rng.random() < 0.5:
-        rows.append(_detect_row("detect_two", contents[:2], objects))
-    else:
-        rows.append(_detect_row("detect_object", contents[:1], objects))
-    return rows if rng.random() < 0.6 else [rng.choice(rows)]
-
-
 def scene_rows(scene: Scene, rng: random.Random) -> tuple[Row, ...]:
     """A caption, three questions of different kinds and one or two detect rows."""
     objects = scene.left_to_right
     caption = Row(task="caption", kind="caption", prefix=grammar.CAPTION, suffix=grammar.caption_of(objects))
-    return (caption, *_vqa_rows(objects, rng), *_detect_rows(objects, rng))
+    return (caption, *_vqa_rows(objects, rng), *detect_rows(objects, rng))

@@ -4,6 +4,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from paligemma2.types import Box
 MAX_OBJECTS = 4
 MIN_X_DISTANCE = 0.08
 """Least distance between the middles of two objects, so that "left to right" is never in doubt."""
+MIN_Y_DISTANCE = 0.12
+"""Least distance for which an answer says that one object is above another."""
 
 _SMALLEST, _LARGEST = 0.22, 0.50
 _EDGE = 0.015
@@ -116,6 +119,14 @@ class Scene:
     def left_to_right(self) -> tuple[SceneObject, ...]:
         """The objects in the order in which answers name them."""
         return tuple(sorted(self.objects, key=lambda item: item.center[0]))
+
+
+Objects: TypeAlias = Sequence[SceneObject]
+
+
+def matching(objects: Objects, *, shape: str | None = None, color: str | None = None) -> list[SceneObject]:
+    """The objects of this shape and this colour; None stands for any."""
+    return [item for item in objects if shape in (None, item.shape) and color in (None, item.color)]
 
 
 def theme_of(split: str) -> Theme:

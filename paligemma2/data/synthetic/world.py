@@ -16,6 +16,7 @@ from paligemma2.data.synthetic.render import draw_scene
 from paligemma2.data.synthetic.samples import Pixels, Row, Sample
 from paligemma2.data.synthetic.scenes import MAX_OBJECTS, Scene, random_contents, random_scene, theme_of
 from paligemma2.data.synthetic.seeds import SPLITS, random_for
+from paligemma2.data.synthetic.targets import segment_rows
 from paligemma2.errors import InputError
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "pair_sample",
     "scene_of",
     "scene_sample",
+    "segment_sample",
     "word_sample",
 ]
 
@@ -71,6 +73,18 @@ def scene_sample(split: str, index: int, *, size: int, max_objects: int = 3) -> 
     """
     scene, rng = _scene_and_rng(split, index, max_objects)
     return Sample(images=(draw_scene(scene, _checked(size)),), rows=scene_rows(scene, rng))
+
+
+def segment_sample(split: str, index: int, *, size: int, max_objects: int = 3) -> Sample:
+    """One scene and up to four segment rows; their suffixes have no mask tokens yet, see `Row.targets`.
+
+    Raises:
+        InputError: an argument is out of its range.
+    """
+    rng = random_for("segment", split, index)
+    scene = random_scene(rng, random_contents(rng, _random_count(rng, max_objects)), theme_of(split))
+    rows = segment_rows(scene.left_to_right, rng)
+    return Sample(images=(draw_scene(scene, _checked(size)),), rows=tuple(rows))
 
 
 def word_sample(split: str, index: int, *, size: int) -> Sample:

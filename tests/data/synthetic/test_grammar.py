@@ -7,9 +7,10 @@ from paligemma2.data.synthetic.grammar import (
     listed,
     location_text,
     plural,
+    segmentation_text,
     words_of,
 )
-from paligemma2.data.synthetic.world import SPLITS, pair_sample, scene_sample
+from paligemma2.data.synthetic.world import SPLITS, pair_sample, scene_sample, segment_sample
 from paligemma2.types import Box
 
 
@@ -20,10 +21,11 @@ def test_the_vocabulary_holds_every_word_that_is_used_and_is_sorted():
             for sample in (
                 scene_sample(split, index, size=16, max_objects=4),
                 pair_sample(split, index, size=16),
+                segment_sample(split, index, size=16),
             ):
                 used |= {word for row in sample.rows for word in words_of(f"{row.prefix} {row.suffix}")}
     assert used <= set(VOCABULARY)
-    assert set(VOCABULARY) - used <= {"ocr"}
+    assert set(VOCABULARY) - used <= {"ocr", "say"}
     assert list(VOCABULARY) == sorted(set(VOCABULARY))
     assert all(word == word.lower() for word in VOCABULARY)
 
@@ -37,6 +39,13 @@ def test_detections_are_joined_as_paligemma_writes_them():
     box = Box(y_min=0, x_min=0, y_max=1, x_max=1)
     one = "<loc0000><loc0000><loc1023><loc1023> star"
     assert detection_text([(box, "star"), (box, "star")]) == f"{one} ; {one}"
+
+
+def test_mask_tokens_stand_between_box_and_label():
+    box = Box(y_min=0, x_min=0, y_max=1, x_max=1)
+    text = segmentation_text([(box, range(16), "star")])
+    codes = "".join(f"<seg{code:03d}>" for code in range(16))
+    assert text == f"<loc0000><loc0000><loc1023><loc1023>{codes} star"
 
 
 @pytest.mark.parametrize(

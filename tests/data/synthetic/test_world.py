@@ -10,11 +10,12 @@ from paligemma2.data.synthetic.world import (
     labelled_sample,
     pair_sample,
     scene_sample,
+    segment_sample,
     word_sample,
 )
 from paligemma2.errors import InputError
 
-_MAKERS = {"scene": scene_sample, "word": word_sample, "pair": pair_sample}
+_MAKERS = {"scene": scene_sample, "word": word_sample, "pair": pair_sample, "segment": segment_sample}
 
 
 @pytest.mark.parametrize("size", [84, 112])
