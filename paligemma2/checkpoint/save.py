@@ -35,6 +35,7 @@ def save_model(
     key_layout: KeyLayout = "legacy",
     max_shard_size: int = MAX_SHARD_SIZE,
     overwrite: bool = False,
+    records: Mapping[str, Mapping[str, object]] | None = None,
 ) -> None:
     """Write a folder that this package and `transformers` load.
 
@@ -49,6 +50,8 @@ def save_model(
         key_layout: names as in the released files ("legacy"), or as `transformers` 5 holds them ("new").
         max_shard_size: bytes per weight file.
         overwrite: replace an existing folder, with all that is in it.
+        records: further JSON files of the folder by name, such as how the model came about; what JSON does
+            not know is written as text.
 
     Raises:
         InputError: the folder exists, or `dtype` cannot be stored.
@@ -58,6 +61,8 @@ def save_model(
     tensors = {name: StoredTensor(tuple(p.shape), dtype or p.dtype) for name, p in parameters.items()}
     with new_folder(folder, overwrite=overwrite) as partial:
         write_settings(partial, config, dtype=main_dtype(tensors), files_from=files_from)
+        for name, record in (records or {}).items():
+            _write_json(partial / name, record)
         announced = {stored_name(name, key_layout): tensor for name, tensor in tensors.items()}
         with SafetensorsWriter(partial, announced, max_shard_size=max_shard_size) as writer:
             for name, parameter in parameters.items():
@@ -125,4 +130,4 @@ def preprocessor_settings(config: ModelConfig, files_from: Path | None = None) -
 
 
 def _write_json(path: Path, data: Mapping[str, object]) -> None:
-    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(data, indent=2, default=str) + "\n", encoding="utf-8")

@@ -1,6 +1,5 @@
 """Transfer: fine-tune a model on the user's examples, and say how much better it got."""
 
-import json
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -112,8 +111,6 @@ def run(
     _train(predictor, train, config, on_progress)
     on_event("scoring the result")
     after = _answers(predictor, held_out, config.max_new_tokens)
-    save_model(config.output, predictor.model, predictor.config, files_from=predictor.folder)
-    remove_states(_run_folder(config))
     metric, score = _metric(held_out)
     report = TransferReport(
         metric=metric,
@@ -126,7 +123,14 @@ def run(
             for example, old, new in zip(held_out, before, after, strict=True)
         ),
     )
-    _write_record(config, report)
+    save_model(
+        config.output,
+        predictor.model,
+        predictor.config,
+        files_from=predictor.folder,
+        records={"transfer.json": _record(config, report)},
+    )
+    remove_states(_run_folder(config))
     return report
 
 
@@ -185,8 +189,8 @@ def _metric(examples: Sequence[Example]) -> tuple[str, Callable[[Sequence[str]],
     )
 
 
-def _write_record(config: TransferConfig, report: TransferReport) -> None:
-    record = {
+def _record(config: TransferConfig, report: TransferReport) -> dict[str, object]:
+    return {
         "transfer": asdict(config),
         "versions": {
             "paligemma2": paligemma2.__version__,
@@ -200,5 +204,3 @@ def _write_record(config: TransferConfig, report: TransferReport) -> None:
             "examples": report.examples,
         },
     }
-    path = report.output / "transfer.json"
-    path.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")

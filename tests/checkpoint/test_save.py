@@ -127,6 +127,14 @@ def test_an_existing_folder_is_kept_unless_asked(folder: Path) -> None:
     assert torch.equal(load_model(folder).model.language_model.norm.weight, expected)
 
 
+def test_records_are_there_as_soon_as_the_folder_is(tmp_path: Path) -> None:
+    config = small_config()
+    record = {"steps": 3, "data": tmp_path}
+    save_model(tmp_path / "m", random_model(config), config, records={"transfer.json": record})
+    written = json.loads((tmp_path / "m" / "transfer.json").read_text())
+    assert written == {"steps": 3, "data": str(tmp_path)}
+
+
 @pytest.fixture
 def small_files_only() -> Iterator[None]:
     """The system refuses files over 200 kB, as a full disk would."""

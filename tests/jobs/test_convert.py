@@ -9,34 +9,14 @@ import torch
 from paligemma2.checkpoint.config_json import read_config
 from paligemma2.checkpoint.layouts import EMBEDDING
 from paligemma2.checkpoint.load import load_model
-from paligemma2.checkpoint.save import save_model
 from paligemma2.errors import CheckpointError, InputError, WorkError
 from paligemma2.jobs import convert
-from paligemma2.model.config import ModelConfig, TextConfig, VisionConfig
-from paligemma2.model.paligemma2 import PaliGemma2Model
-
-CONFIG = ModelConfig(
-    vision=VisionConfig(image_size=28, hidden_size=32, num_layers=2, num_heads=2, intermediate_size=48),
-    text=TextConfig(
-        vocab_size=108,
-        hidden_size=32,
-        num_layers=2,
-        num_heads=4,
-        num_kv_heads=2,
-        head_dim=8,
-        intermediate_size=40,
-    ),
-    image_token_id=100,
-)
+from tests.jobs.small_checkpoint import CONFIG, save_small_checkpoint
 
 
 @pytest.fixture(params=[torch.float32, torch.bfloat16])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    generator = torch.Generator().manual_seed(0)
-    model = PaliGemma2Model(CONFIG)
-    for parameter in model.parameters():
-        parameter.data.normal_(0, 0.1, generator=generator)
-    save_model(tmp_path / "hf", model.to(request.param), CONFIG)
+    save_small_checkpoint(tmp_path / "hf", request.param)
     (tmp_path / "hf" / "tokenizer.json").write_text("{}")
     return tmp_path / "hf"
 

@@ -4,31 +4,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from paligemma2.checkpoint.save import save_model
 from paligemma2.errors import CheckpointError
 from paligemma2.jobs import convert, inspect
-from paligemma2.model.config import ModelConfig, TextConfig, VisionConfig
-from paligemma2.model.paligemma2 import PaliGemma2Model
+from tests.jobs.small_checkpoint import save_small_checkpoint
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    config = ModelConfig(
-        vision=VisionConfig(image_size=28, hidden_size=32, num_layers=2, num_heads=2, intermediate_size=48),
-        text=TextConfig(
-            vocab_size=108,
-            hidden_size=32,
-            num_layers=2,
-            num_heads=4,
-            num_kv_heads=2,
-            head_dim=8,
-            intermediate_size=40,
-        ),
-        image_token_id=100,
-    )
-    torch.manual_seed(0)
-    save_model(tmp_path / "hf", PaliGemma2Model(config).bfloat16(), config)
-    return tmp_path / "hf"
+    return save_small_checkpoint(tmp_path / "hf", torch.bfloat16)
 
 
 def test_a_folder_and_its_npz_are_the_same_model(tmp_path: Path, folder: Path) -> None:
