@@ -123,7 +123,7 @@ class GemmaAttention(nn.Module):
         if cache is not None:
             k, v = cache.write(self.layer, k, v)
         attended = grouped_attention(q, k, v, visible, scale=self.scale, cap=self.cap)
-        return self.o_proj(attended)  # type: ignore[no-any-return]
+        return self.o_proj(attended)
 
 
 class GemmaMLP(nn.Module):
@@ -138,7 +138,7 @@ class GemmaMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[batch, seq, width] to the same shape."""
         gated = F.gelu(self.gate_proj(x), approximate="tanh") * self.up_proj(x)
-        return self.down_proj(gated)  # type: ignore[no-any-return]
+        return self.down_proj(gated)
 
 
 class GemmaLayer(nn.Module):
@@ -159,7 +159,7 @@ class GemmaLayer(nn.Module):
         """[batch, seq, width] to the same shape."""
         attended = self.self_attn(self.input_layernorm(x), angles, visible, cache)
         x = x + self.post_attention_layernorm(attended)
-        return x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))  # type: ignore[no-any-return]
+        return x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
 
 
 class GemmaDecoder(nn.Module):
@@ -204,7 +204,7 @@ class GemmaDecoder(nn.Module):
             x = layer(x, angles, masks[window], cache)
         if cache is not None:
             cache.advance(x.shape[1])
-        return self.norm(x)  # type: ignore[no-any-return]
+        return self.norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Output logits, capped if the configuration says so: [..., width] to float32 [..., vocab]."""

@@ -20,7 +20,7 @@ class Projector(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[images, patches, vision width] to [images, patches, text width]."""
-        return self.linear(x)  # type: ignore[no-any-return]
+        return self.linear(x)
 
 
 class PaliGemma2Model(nn.Module):
@@ -55,7 +55,7 @@ class PaliGemma2Model(nn.Module):
         Returns:
             [images, num_image_tokens, width of the decoder].
         """
-        return self.multi_modal_projector(self.vision_tower(pixel_values))  # type: ignore[no-any-return]
+        return self.multi_modal_projector(self.vision_tower(pixel_values))
 
     def embed(self, token_ids: Tensor, image_tokens: Tensor | None) -> Tensor:
         """Embeddings of a batch, with image tokens put into their slots in order.
@@ -86,7 +86,7 @@ class PaliGemma2Model(nn.Module):
 
     def hidden_states(self, token_ids: Tensor, image_tokens: Tensor | None, layout: PrefixLayout) -> Tensor:
         """Hidden states after the final norm, [batch, seq, width]; see `embed` for the arguments."""
-        return self.language_model(  # type: ignore[no-any-return]
+        return self.language_model(
             self.embed(token_ids, image_tokens), layout.positions, layout.dense
         )
 

@@ -54,7 +54,7 @@ class SiglipAttention(nn.Module):
             for linear in (self.q_proj, self.k_proj, self.v_proj)
         )
         attended = F.scaled_dot_product_attention(q, k, v)
-        return self.out_proj(attended.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        return self.out_proj(attended.transpose(1, 2).flatten(2))
 
 
 class SiglipMLP(nn.Module):
@@ -67,7 +67,7 @@ class SiglipMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[images, patches, width] to the same shape."""
-        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))  # type: ignore[no-any-return]
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
 
 
 class SiglipLayer(nn.Module):
@@ -83,7 +83,7 @@ class SiglipLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[images, patches, width] to the same shape."""
         x = x + self.self_attn(self.layer_norm1(x))
-        return x + self.mlp(self.layer_norm2(x))  # type: ignore[no-any-return]
+        return x + self.mlp(self.layer_norm2(x))
 
 
 class SiglipLayers(nn.Module):
@@ -108,7 +108,7 @@ class SiglipEncoder(nn.Module):
         x = self.embeddings(pixel_values)
         for layer in self.encoder.layers:
             x = layer(x)
-        return self.post_layernorm(x)  # type: ignore[no-any-return]
+        return self.post_layernorm(x)
 
 
 def raise_resolution(positions: Tensor, grid_size: int) -> Tensor:
