@@ -11,16 +11,16 @@ from paligemma2.data.synthetic import grammar
 from paligemma2.data.synthetic.samples import Row
 
 _SIGNS = string.ascii_lowercase * 3 + string.ascii_uppercase + string.digits * 2 + ".-/$%:'éäñß"
-_MOST_PIECES = 3
+_MOST_PIECES = 2
 
 
 def _piece(rng: random.Random) -> str:
     if rng.random() < 0.3:
         return rng.choice(grammar.VOCABULARY)
-    return "".join(rng.choices(_SIGNS, k=rng.randint(1, 5)))
+    return "".join(rng.choices(_SIGNS, k=rng.randint(1, 4)))
 
 
 def say_row(rng: random.Random) -> Row:
-    """One to three pieces, each a word of the world or some random signs."""
+    """One or two pieces, each a word of the world or some random signs."""
     text = " ".join(_piece(rng) for _ in range(rng.randint(1, _MOST_PIECES)))
     return Row(task="say", kind="say", prefix=grammar.SAY.format(text=text), suffix=text)
