@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from paligemma2.jobs import pretrain
+from paligemma2.jobs import pretrain, pretrain_mask_codec
 from paligemma2.jobs.pretrain import PretrainReport
+from paligemma2.jobs.pretrain_mask_codec import MaskCodecPretrainReport, MaskCodecScores
 from paligemma2.jobs.world_scores import WorldScores
 from paligemma2.training.trainer import Progress
 
@@ -11,10 +12,20 @@ SCORES = WorldScores(
     caption=0.91,
     vqa=0.92,
     detection=0.8,
+    segmentation=0.75,
     words=0.7,
     letters=0.9,
     pairs=0.95,
     by_kind={"colour": 1.0},
+    examples=9,
+)
+
+CODEC_SCORES = MaskCodecScores(
+    iou=0.957,
+    iou_tenth_swapped=0.95,
+    iou_fifth_swapped=0.94,
+    equal_codes_turned=0.61,
+    near_codes_turned=0.87,
     examples=9,
 )
 
@@ -35,6 +46,19 @@ def asked(monkeypatch):
     return configs
 
 
+@pytest.fixture
+def asked_for_codec(monkeypatch):
+    """The same for the codec, whose work takes ten minutes."""
+    configs = []
+
+    def run(config, on_progress, on_event):
+        configs.append(config)
+        return MaskCodecPretrainReport(scores={"shape": CODEC_SCORES}, output=config.output)
+
+    monkeypatch.setattr(pretrain_mask_codec, "run", run)
+    return configs
+
+
 def test_progress_and_scores_are_shown(run, asked):
     ended = run("pretrain", "tiny", "--output", "out/tiny", "--threads", "2")
     assert ended.code == 0
@@ -50,7 +74,20 @@ def test_the_folder_of_states_can_be_chosen(run, asked):
     assert asked[0].runs == Path("elsewhere")
 
 
-def test_only_tiny_can_be_pretrained(run, asked):
+def test_the_mask_codec_has_its_own_scores(run, asked, asked_for_codec):
+    ended = run("pretrain", "mask-codec", "--output", "out/codec", "--num-workers", "0")
+    assert ended.code == 0
+    assert "0.957" in ended.out
+    assert "0.610" in ended.out
+    assert ended.out.splitlines()[-1] == "out/codec"
+    (config,) = asked_for_codec
+    assert (config.output, config.runs) == (Path("out/codec"), Path("out/codec.runs"))
+    assert config.num_workers == 0
+    assert not asked
+
+
+def test_nothing_else_can_be_pretrained(run, asked):
     ended = run("pretrain", "3b", "--output", "out")
     assert ended.has_failed_with("'3b' cannot be pre-trained here"), ended
+    assert "'mask-codec'" in ended.err
     assert not asked
