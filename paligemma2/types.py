@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 # A real union, so that `ImageSource | …` works at run time without importing NumPy and Pillow here.
 ImageSource: TypeAlias = Union[str, Path, bytes, "np.ndarray", "Image.Image"]
 FinishReason: TypeAlias = Literal["stop", "length"]
+DecodingMethod: TypeAlias = Literal["greedy", "sample", "beam"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +30,38 @@ class Example:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """How an answer is made from the model's probabilities; `inference.engine.decode` checks the values.
+
+    Attributes:
+        max_new_tokens: where to stop a model that does not end by itself.
+        method: "greedy" takes the most likely token at each step, "sample" draws one, "beam" keeps the best
+            few answers side by side and gives the best that ended.
+        temperature: sample: logits are divided by it; near 0 is greedy, 1 is the model's own distribution.
+        top_p: sample: only the fewest tokens that together have this probability are drawn from.
+        seed: sample: an answer depends on its own picture, prompt and seed, not on the rest of the batch.
+        beams: beam: how many answers are kept side by side.
+        length_penalty: beam: answers are compared by the sum of their tokens' log-probabilities divided by
+            their length (end token included) to this power; 0 compares probabilities (big_vision), 1 is the
+            default of Hugging Face.
+    """
+
+    max_new_tokens: int = 64
+    method: DecodingMethod = "greedy"
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+    beams: int = 3
+    length_penalty: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Generation:
     """What the model wrote for one prompt.
 
     `token_ids` are without the end token; `finish_reason` is "stop" when the model ended by itself and
     "length" when `max_new_tokens` ran out. `log_probs` are the natural logarithms of the model's probability
-    of each of `token_ids`.
+    of each of `token_ids`, `location_log_probs` those of all location tokens together at the same places.
     """
 
     text: str
@@ -42,9 +69,10 @@ class Generation:
     finish_reason: FinishReason
     num_prompt_tokens: int
     log_probs: tuple[float, ...] = field(default=(), compare=False, repr=False)
+    location_log_probs: tuple[float, ...] = field(default=(), compare=False, repr=False)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Box:
     """Corners of a box as fractions of the whole image, 0 (top, left) to 1 (bottom, right)."""
 
@@ -57,8 +85,14 @@ class Box:
         """(y_min, x_min, y_max, x_max) in pixels of an image of this size."""
         return self.y_min * height, self.x_min * width, self.y_max * height, self.x_max * width
 
+    @classmethod
+    def from_pixels(cls, corners: tuple[float, float, float, float], height: int, width: int) -> "Box":
+        """The box with these (y_min, x_min, y_max, x_max) in pixels of an image of this size, not empty."""
+        y_min, x_min, y_max, x_max = corners
+        return cls(y_min=y_min / height, x_min=x_min / width, y_max=y_max / height, x_max=x_max / width)
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Detection:
     """One object in an answer.
 
@@ -73,7 +107,7 @@ class Detection:
     mask: "np.ndarray | None" = field(default=None, compare=False, repr=False)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
     """A malformed span of an answer: `text[start:end]` and why."""
 
@@ -84,8 +118,13 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class ParsedAnswer:
-    """Objects found in an answer, the text left over, and what was malformed."""
+    """Objects found in an answer, the text left over, and what was malformed.
+
+    `spans` says for each of `detections` where it stands in the answer: (start, end), from its first location
+    token to the last character of its label.
+    """
 
     detections: tuple[Detection, ...]
     text: str
     problems: tuple[Problem, ...]
+    spans: tuple[tuple[int, int], ...] = field(default=(), compare=False, repr=False)

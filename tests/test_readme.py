@@ -27,6 +27,7 @@ MEASURES = {
     "caption": "captions, word for word",
     "vqa": "questions, exact answers",
     "detection": "detection, mean box IoU",
+    "segmentation": "segmentation, mean mask IoU",
     "words": "words read without a mistake",
     "letters": "letters read",
     "pairs": "questions about two pictures",

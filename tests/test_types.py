@@ -12,6 +12,11 @@ def test_a_box_in_pixels_scales_with_the_image() -> None:
     assert box.pixels(height=100, width=200) == (25.0, 100.0, 75.0, 200.0)
 
 
+def test_a_box_is_made_from_pixels() -> None:
+    box = Box.from_pixels((25.0, 100.0, 75.0, 200.0), height=100, width=200)
+    assert box == Box(y_min=0.25, x_min=0.5, y_max=0.75, x_max=1.0)
+
+
 def test_values_that_travel_cannot_be_changed() -> None:
     detection = Detection(label="cat", box=Box(y_min=0, x_min=0, y_max=1, x_max=1))
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -11,6 +11,7 @@ from torch import nn
 from paligemma2.checkpoint.atomic import new_folder
 from paligemma2.checkpoint.config_json import config_to_json, read_json
 from paligemma2.checkpoint.layouts import KeyLayout, stored_name
+from paligemma2.checkpoint.mask_codec_files import RECORD_FILE
 from paligemma2.checkpoint.safetensors_writer import MAX_SHARD_SIZE, SafetensorsWriter
 from paligemma2.checkpoint.weights import StoredTensor, dtype_name, main_dtype
 from paligemma2.model.config import ModelConfig
@@ -72,13 +73,14 @@ def save_model(
 def write_settings(
     folder: Path, config: ModelConfig, *, dtype: torch.dtype, files_from: Path | None
 ) -> tuple[str, ...]:
-    """Write everything but the weights: `config.json`, generation and image settings, tokenizer files.
+    """Write everything but the weights: `config.json`, generation and image settings, tokenizer files, the
+    name of the mask codec.
 
     Args:
         folder: exists.
         config: the model.
         dtype: of the weights that will be stored.
-        files_from: whose tokenizer and image processor files are copied, if it has them.
+        files_from: whose tokenizer, image processor and mask codec files are copied, if it has them.
 
     Returns:
         The names of the tokenizer files that were copied.
@@ -95,7 +97,8 @@ def write_settings(
     if files_from is None:
         return ()
     copied = tuple(name for name in TOKENIZER_FILES if (files_from / name).is_file())
-    for name in copied:
+    record = (RECORD_FILE,) if (files_from / RECORD_FILE).is_file() else ()
+    for name in (*copied, *record):
         shutil.copyfile(files_from / name, folder / name)
     return copied
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 import paligemma2
+from paligemma2.checkpoint.mask_codec_files import load_mask_codec, record_mask_codec
 from paligemma2.checkpoint.save import save_model
 from paligemma2.data.synthetic.world import VOCABULARY
 from paligemma2.errors import InputError
@@ -67,11 +68,13 @@ def run(
         raise InputError(f"{config.output} exists", hint="choose another output folder, or remove it")
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    codec = load_mask_codec()
     tokenizer_json = build_tiny_tokenizer((*VOCABULARY, *LATER_WORDS))
     model = train_stages(
         config.stages,
         tokenizer_json,
         config.runs,
+        codec=codec,
         num_workers=config.num_workers,
         on_progress=on_progress,
     )
@@ -79,6 +82,7 @@ def run(
     files.mkdir(parents=True, exist_ok=True)
     for name, text in {"tokenizer.json": tokenizer_json, **companion_files()}.items():
         (files / name).write_text(text, encoding="utf-8")
+    record_mask_codec(files, codec.record)
     save_model(config.output, model, model.config, dtype=torch.bfloat16, files_from=files)
     on_event(f"saved {config.output}; measuring it on held-out pictures")
     predictor = load(config.output, device="cpu", dtype="float32")

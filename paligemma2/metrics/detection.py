@@ -1,6 +1,6 @@
 """Scores of boxes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from paligemma2.types import Box, Detection
 
@@ -32,22 +32,35 @@ def mean_box_iou(predicted: Sequence[Detection], expected: Sequence[Detection]) 
     greedily: the pair with the highest IoU first, every object at most once. The sum of the partners' IoU is
     divided by max(number predicted, number expected). Where both are empty the score is 1.
     """
+    return mean_overlap(predicted, expected, lambda guess, truth: box_iou(guess.box, truth.box))
+
+
+def mean_overlap(
+    predicted: Sequence[Detection],
+    expected: Sequence[Detection],
+    overlap: Callable[[Detection, Detection], float],
+) -> float:
+    """`mean_box_iou` with another overlap, from 0 to 1, of two objects of one label."""
     count = max(len(predicted), len(expected))
-    return sum(_partner_ious(predicted, expected)) / count if count else 1.0
+    return sum(_partner_overlaps(predicted, expected, overlap)) / count if count else 1.0
 
 
-def _partner_ious(predicted: Sequence[Detection], expected: Sequence[Detection]) -> list[float]:
+def _partner_overlaps(
+    predicted: Sequence[Detection],
+    expected: Sequence[Detection],
+    overlap: Callable[[Detection, Detection], float],
+) -> list[float]:
     pairs = sorted(
-        (-box_iou(guess.box, truth.box), i, j)
+        (-overlap(guess, truth), i, j)
         for i, guess in enumerate(predicted)
         for j, truth in enumerate(expected)
         if guess.label == truth.label
     )
     free_guesses, free_truths = set(range(len(predicted))), set(range(len(expected)))
-    ious = []
-    for negative_iou, i, j in pairs:
+    overlaps = []
+    for negative_overlap, i, j in pairs:
         if i in free_guesses and j in free_truths:
             free_guesses.remove(i)
             free_truths.remove(j)
-            ious.append(-negative_iou)
-    return ious
+            overlaps.append(-negative_overlap)
+    return overlaps

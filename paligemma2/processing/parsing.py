@@ -1,105 +1,162 @@
 """Objects in the model's answers: `<loc0010><loc0020><loc0500><loc0600> cat ; …`, with 16 `<seg>` for a mask.
 
+    answer = text, {object, text}
+    object = 4 locations, [16 masks], label, [";"]    with or without space between the three
+    label  = all up to ";" or the next location or mask token, less the space around it; may be empty
+    text   = what belongs to no object
+
 One pass over the text, in linear time; no text makes it fail.
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from paligemma2.model.config import NUM_LOCATION_TOKENS, NUM_MASK_TOKENS
-from paligemma2.processing.locations import Divisor, indices_to_box
-from paligemma2.types import Detection, ParsedAnswer, Problem
+from paligemma2.processing.locations import Divisor
+from paligemma2.types import Box, Detection, ParsedAnswer, Problem
 
 CODES_PER_MASK = 16
-# One object or stray codes: location tokens, mask tokens, and the label up to `;` or the next token.
-# Each part starts with a character that the part before cannot hold, so nothing is tried twice.
-_OBJECT = re.compile(r"(?P<tokens>(?:<(?:loc[0-9]{4}|seg[0-9]{3})>)+)(?P<label>[^;<>]*)(?P<end>;?)")
-_NUMBERS = re.compile(r"<(loc|seg)([0-9]+)>")
+# Patterns start with the letter `<`, which `re` looks for much faster than for anything else.
+_TOKEN = r"<(?:loc[0-9]{4}|seg[0-9]{3})>"
+_LOCATION = "<loc([0-9]{4})>"
+# An object, whole or not. Possessive repeats (`*+`) never give back what they took, so nothing is read twice.
+_OBJECT = re.compile(
+    rf"<(?:{(_LOCATION * 4)[1:]}\s*+|(loc[0-9]{{4}}>(?:<loc[0-9]{{4}}>){{0,2}}+)\s*+|seg[0-9]{{3}}>)"
+    r"(?P<masks>(?:<seg[0-9]{3}>)*+)"
+    rf"\s*+(?P<label>[^;<]*+(?:(?!{_TOKEN})<[^;<]*+)*+);?"
+)
+_CODE = re.compile("[0-9]{3}")
+# What people write for a token, as `<loc12>`; neighbours are one mistake.
+_NEARLY_TOKEN = rf"<(?!{_TOKEN[1:]})(?:loc|seg)[0-9]*+>"
+_NEARLY_TOKENS = re.compile(rf"{_NEARLY_TOKEN}(?:{_NEARLY_TOKEN})*+")
+_LAST_LOCATION = f"{NUM_LOCATION_TOKENS - 1:04d}"
+_FRACTIONS: Mapping[Divisor, Mapping[str, float]] = {
+    1023: {f"{index:04d}": index / 1023 for index in range(NUM_LOCATION_TOKENS)},
+    1024: {f"{index:04d}": index / 1024 for index in range(NUM_LOCATION_TOKENS)},
+}
+# The constructors of frozen values would take most of the time that a long answer needs.
+_set_y_min, _set_x_min, _set_y_max, _set_x_max = (
+    vars(Box)[name].__set__ for name in ("y_min", "x_min", "y_max", "x_max")
+)
+_set_label, _set_box, _set_score, _set_codes, _set_mask = (
+    vars(Detection)[name].__set__ for name in ("label", "box", "score", "codes", "mask")
+)
 
 
 def parse_answer(text: str, *, divisor: Divisor = 1023) -> ParsedAnswer:
     """The objects in an answer in their order, the text that belongs to none, and what was malformed.
 
-    A malformed object is left out and reported; codes that do not make a mask are reported and the box stays.
+    Nothing is repaired. Where the location tokens make no box, the object is left out and reported, and its
+    label is left-over text. A box whose mask tokens make no mask, or that has no label, stays and is
+    reported. Tokens with a wrong number of digits (`<loc12>`) are text, and reported.
 
     Args:
         text: what the model wrote.
         divisor: see `locations.indices_to_box`.
     """
-    detections: list[Detection] = []
-    problems: list[Problem] = []
-    left_over: list[str] = []
+    found = _Found()
+    fractions = _FRACTIONS[divisor]
     end = 0
     for match in _OBJECT.finditer(text):
-        left_over.append(text[end : match.start()])
+        if match.start() > end:
+            found.text.append(text[end : match.start()])
+        _read_object(match, fractions, found)
         end = match.end()
-        found = _read_object(match, divisor)
-        detections += found.detections
-        problems += found.problems
-    left_over.append(text[end:])
+    found.text.append(text[end:])
+    _report_nearly_tokens(text, found.problems)
     return ParsedAnswer(
-        detections=tuple(detections), text="".join(left_over).strip(), problems=tuple(problems)
+        detections=tuple(found.detections),
+        text=" ".join(part.strip() for part in found.text if part.replace(";", " ").strip()),
+        problems=tuple(found.problems),
+        spans=tuple(found.spans),
     )
 
 
 @dataclass(frozen=True)
-class _Group:
-    """Location tokens followed by mask tokens, and where they stand in the answer."""
-
-    locations: tuple[int, ...]
-    codes: tuple[int, ...]
-    start: int
-    end: int
-
-
-@dataclass(frozen=True)
 class _Found:
-    detections: list[Detection]
-    problems: list[Problem]
+    detections: list[Detection] = field(default_factory=list)
+    spans: list[tuple[int, int]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    text: list[str] = field(default_factory=list)
 
 
-def _read_object(match: re.Match[str], divisor: Divisor) -> _Found:
-    groups = list(_split_groups(match["tokens"], match.start()))
-    found = _Found([], [])
-    for group in groups:
-        label = match["label"].strip() if group is groups[-1] else ""
-        reason = _why_no_box(group.locations)
-        if reason:
-            found.problems.append(Problem(start=group.start, end=group.end, reason=reason))
-            continue
-        codes = group.codes
-        if codes and not _is_mask(codes):
-            reason = f"{len(codes)} mask tokens do not make a mask ({CODES_PER_MASK} from 0 to 127 do)"
-            found.problems.append(Problem(start=group.start, end=group.end, reason=reason))
-            codes = ()
-        box = indices_to_box(group.locations, divisor=divisor)
-        found.detections.append(Detection(label=label, box=box, codes=codes))
-    return found
+def _read_object(match: re.Match[str], fractions: Mapping[str, float], found: _Found) -> None:
+    y_min, x_min, y_max, x_max, partial, masks, label = match.groups()
+    label = label.rstrip()
+    if not (x_max and y_min < y_max <= _LAST_LOCATION and x_min < x_max <= _LAST_LOCATION):
+        reason = _why_no_box((y_min, x_min, y_max, x_max)) if x_max else _why_partial(partial)
+        found.problems.append(_report(match, match.start(), reason))
+        found.text.append(label)
+        return
+    codes = _read_codes(match, found.problems) if masks else ()
+    end = match.start("label") + len(label)
+    if not label:
+        problem = _report(match, match.start(), "the box has no label")
+        found.problems.append(problem)
+        end = problem.end
+    box = object.__new__(Box)
+    _set_y_min(box, fractions[y_min])
+    _set_x_min(box, fractions[x_min])
+    _set_y_max(box, fractions[y_max])
+    _set_x_max(box, fractions[x_max])
+    found.detections.append(_new_detection(label, box, codes))
+    found.spans.append((match.start(), end))
 
 
-def _split_groups(tokens: str, offset: int) -> Iterator[_Group]:
-    """Cuts a run of tokens into objects: after four locations, or where locations follow mask tokens."""
-    locations: list[int] = []
-    codes: list[int] = []
-    start = end = 0
-    for match in _NUMBERS.finditer(tokens):
-        if match[1] == "loc" and (codes or len(locations) == 4):
-            yield _Group(tuple(locations), tuple(codes), offset + start, offset + end)
-            locations, codes, start = [], [], match.start()
-        (locations if match[1] == "loc" else codes).append(int(match[2]))
-        end = match.end()
-    yield _Group(tuple(locations), tuple(codes), offset + start, offset + end)
+def _new_detection(label: str, box: Box, codes: tuple[int, ...]) -> Detection:
+    detection = object.__new__(Detection)
+    _set_label(detection, label)
+    _set_box(detection, box)
+    _set_score(detection, None)
+    _set_codes(detection, codes)
+    _set_mask(detection, None)
+    return detection
 
 
-def _why_no_box(locations: tuple[int, ...]) -> str:
-    if len(locations) != 4:
-        return f"{len(locations)} location tokens where a box has 4"
-    if max(locations) >= NUM_LOCATION_TOKENS:
-        return f"location {max(locations)} is above {NUM_LOCATION_TOKENS - 1}"
-    y_min, x_min, y_max, x_max = locations
-    return "" if y_max > y_min and x_max > x_min else "the box has no area"
+def _read_codes(match: re.Match[str], problems: list[Problem]) -> tuple[int, ...]:
+    codes = tuple(map(int, _CODE.findall(match["masks"])))
+    reason = _why_no_mask(codes)
+    if reason:
+        problems.append(_report(match, match.start("masks"), reason))
+    return () if reason else codes
 
 
-def _is_mask(codes: tuple[int, ...]) -> bool:
-    return len(codes) == CODES_PER_MASK and max(codes) < NUM_MASK_TOKENS
+def _report(match: re.Match[str], start: int, reason: str) -> Problem:
+    """A problem with the tokens of an object from `start` on."""
+    tokens = match.string[start : match.start("label")].rstrip()
+    return Problem(start=start, end=start + len(tokens), reason=reason)
+
+
+def _why_partial(locations: str | None) -> str:
+    if locations is None:
+        return "mask tokens without a box"
+    return f"a box has 4 location tokens, not {locations.count('>')}"
+
+
+def _why_no_box(numbers: tuple[str, ...]) -> str:
+    if max(numbers) > _LAST_LOCATION:
+        return f"location {max(numbers)} is above {_LAST_LOCATION}"
+    y_min, x_min, y_max, x_max = numbers
+    if y_max < y_min or x_max < x_min:
+        return "the corners of the box are swapped"
+    return "the box has no area"
+
+
+def _why_no_mask(codes: tuple[int, ...]) -> str:
+    if len(codes) != CODES_PER_MASK:
+        return f"a mask has {CODES_PER_MASK} mask tokens, not {len(codes)}"
+    if max(codes) >= NUM_MASK_TOKENS:
+        return f"mask token {max(codes)} is above {NUM_MASK_TOKENS - 1}"
+    return ""
+
+
+def _report_nearly_tokens(text: str, problems: list[Problem]) -> None:
+    reason = "not a token: <loc> has 4 digits and <seg> has 3"
+    nearly = [
+        Problem(start=match.start(), end=match.end(), reason=reason)
+        for match in _NEARLY_TOKENS.finditer(text)
+    ]
+    if nearly:
+        problems += nearly
+        problems.sort(key=lambda problem: problem.start)

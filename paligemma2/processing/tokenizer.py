@@ -179,6 +179,11 @@ class StreamDecoder:
             return self._bytes.decode(bytes((value,)))
         return self.finish() + self._tokenizer.piece_text(token_id)
 
+    @property
+    def is_inside_character(self) -> bool:
+        """Whether bytes of an unfinished character are held back."""
+        return bool(self._bytes.getstate()[0])
+
     def finish(self) -> str:
         """What is left of an unfinished character, as U+FFFD; "" when there is none."""
         rest = self._bytes.decode(b"", final=True)

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from paligemma2.data.synthetic import grammar
 from paligemma2.data.synthetic.samples import Row, Sample
 from paligemma2.data.synthetic.seeds import random_for
 from paligemma2.data.synthetic.spelling import say_row
@@ -19,11 +18,12 @@ from paligemma2.data.synthetic.targets import target_mask
 from paligemma2.data.synthetic.world import pair_sample, scene_sample, segment_sample, word_sample
 from paligemma2.errors import ConfigError
 from paligemma2.model.paligemma2 import PaliGemma2Model
+from paligemma2.processing.objects import objects_to_suffix
 from paligemma2.processing.processor import ModelInputs, Processor
 from paligemma2.training.loss import LocationSpread
 from paligemma2.training.objective import SuffixObjective
 from paligemma2.training.recipe import Recipe
-from paligemma2.types import Example
+from paligemma2.types import Detection, Example
 
 EncodeMasks: TypeAlias = Callable[[Sequence[npt.NDArray[np.uint8]]], Sequence[Sequence[int]]]
 """Masks, each uint8 [64, 64] in 0..255, to 16 codes each."""
@@ -137,7 +137,11 @@ class JointBatches:
         codes = iter(self.encode_masks([target_mask(target) for target in targets]))
         examples = []
         for sample, row in chosen:
-            suffix = grammar.segmentation_text([(t.box, next(codes), t.label) for t in row.targets])
+            objects = [
+                Detection(label=target.label, box=target.box, codes=tuple(next(codes)))
+                for target in row.targets
+            ]
+            suffix = objects_to_suffix(objects)
             examples += _examples(sample, [dataclasses.replace(row, suffix=suffix)])
         return examples
 

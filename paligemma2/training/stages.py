@@ -7,15 +7,17 @@ miniature).
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 
+from paligemma2.checkpoint.mask_codec_files import LoadedMaskCodec
 from paligemma2.data.loader import load_batches
 from paligemma2.model.config import PRESETS, ModelConfig
+from paligemma2.model.mask_codec import encode_masks
 from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.model.siglip import raise_resolution
 from paligemma2.processing.processor import ModelInputs, Processor
@@ -23,7 +25,7 @@ from paligemma2.processing.tokenizer import Tokenizer
 from paligemma2.training.initialization import initialize
 from paligemma2.training.joint_stage import JointBatches, JointObjective, Mixture
 from paligemma2.training.recipe import Recipe
-from paligemma2.training.trainer import ProgressCallback, Trainer
+from paligemma2.training.trainer import Progress, ProgressCallback, Trainer
 from paligemma2.training.vision_stage import DenseBatch, DenseBatches, DenseVisionModel
 
 SEED = 20
@@ -121,6 +123,7 @@ def train_stages(
     tokenizer_json: str,
     folder: Path,
     *,
+    codec: LoadedMaskCodec,
     num_workers: int,
     on_progress: ProgressCallback,
 ) -> PaliGemma2Model:
@@ -130,6 +133,7 @@ def train_stages(
         stages: stage 0 first.
         tokenizer_json: text of the tokenizer of the `tiny` preset.
         folder: each stage keeps its states and log in a folder of its own below this one.
+        codec: gives the mask tokens of what is to be segmented.
         num_workers: processes that draw pictures ahead.
         on_progress: called with the name of the stage and its progress.
 
@@ -145,8 +149,18 @@ def train_stages(
             _train_vision(model, stage, folder / stage.name, num_workers, on_progress)
         else:
             tokenizer = Tokenizer.from_json(tokenizer_json, model.config)
-            batches = JointBatches("train", Processor(tokenizer, model.config), stage.mixture, first=first)
-            _train_jointly(model, stage, batches, folder / stage.name, num_workers, on_progress)
+            batches = JointBatches(
+                "train",
+                Processor(tokenizer, model.config),
+                stage.mixture,
+                first=first,
+                encode_masks=partial(encode_masks, codec.codec),
+            )
+            identity = {"image_size": str(stage.image_size), "mixture": str(stage.mixture)}
+            if stage.mixture.segmented:
+                identity["mask_codec"] = codec.fingerprint
+            progress = partial(on_progress, stage.name)
+            _train_jointly(model, stage, batches, folder / stage.name, identity, num_workers, progress)
             first += stage.recipe.steps
     return model
 
@@ -170,16 +184,15 @@ def _train_jointly(
     stage: Stage,
     make: JointBatches,
     folder: Path,
+    identity: dict[str, str],
     num_workers: int,
-    on_progress: ProgressCallback,
+    on_progress: Callable[[Progress], None],
 ) -> None:
     def batches(start: int, stop: int) -> Iterator[tuple[ModelInputs, ...]]:
         return load_batches(make, start, stop, num_workers=num_workers)
 
     objective = JointObjective(model, stage.recipe, make.processor.tokenizer.location_ids)
-    progress = partial(on_progress, stage.name)
-    identity = {"image_size": str(stage.image_size), "mixture": str(stage.mixture)}
-    Trainer(model, stage.recipe, objective, folder=folder, identity=identity, on_progress=progress).fit(
+    Trainer(model, stage.recipe, objective, folder=folder, identity=identity, on_progress=on_progress).fit(
         batches
     )
 

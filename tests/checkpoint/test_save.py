@@ -10,6 +10,11 @@ from safetensors.torch import load_file, save_file
 from paligemma2.checkpoint.config_json import read_config
 from paligemma2.checkpoint.layouts import KeyLayout
 from paligemma2.checkpoint.load import load_model
+from paligemma2.checkpoint.mask_codec_files import (
+    MaskCodecRecord,
+    record_mask_codec,
+    recorded_mask_codec,
+)
 from paligemma2.checkpoint.save import TOKENIZER_FILES, save_model
 from paligemma2.errors import InputError, WorkError
 from tests.checkpoint.small_checkpoints import (
@@ -108,6 +113,14 @@ def test_tokenizer_files_are_copied_and_image_settings_follow_the_model(tmp_path
     assert settings["resample"] == 2
     assert settings["do_convert_rgb"] is True
     assert settings["size"] == {"height": 28, "width": 28}
+
+
+def test_which_mask_codec_a_model_has_goes_with_it(tmp_path: Path) -> None:
+    (tmp_path / "from").mkdir()
+    record = MaskCodecRecord(name="mine", fingerprint="f00d")
+    record_mask_codec(tmp_path / "from", record)
+    save_model(tmp_path / "m", random_model(small_config()), small_config(), files_from=tmp_path / "from")
+    assert recorded_mask_codec(tmp_path / "m") == record
 
 
 def test_the_dtype_is_stored_and_named(tmp_path: Path) -> None:

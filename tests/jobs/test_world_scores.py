@@ -16,6 +16,6 @@ def test_the_published_scores_of_the_shipped_model_are_true(split: str) -> None:
     record = json.loads((TINY_FOLDER / "pretraining.json").read_text(encoding="utf-8"))
     published = WorldScores(**record["scores"][split])
     measured = score_world(load("tiny", device="cpu"), split, examples=NUM_EXAMPLES)
-    for name in ("caption", "vqa", "detection", "words", "letters", "pairs"):
+    for name in ("caption", "vqa", "detection", "segmentation", "words", "letters", "pairs"):
         tolerance = WORDS_TOLERANCE if name == "words" else TOLERANCE
         assert getattr(measured, name) == pytest.approx(getattr(published, name), abs=tolerance), name

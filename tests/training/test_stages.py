@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -5,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from paligemma2.checkpoint.mask_codec_files import load_mask_codec
 from paligemma2.data.synthetic.world import VOCABULARY
 from paligemma2.model.config import PRESETS
 from paligemma2.model.paligemma2 import PaliGemma2Model
@@ -42,7 +44,12 @@ def recipe(steps: int, optimizer: OptimizerName = "muon", average_decay: float |
 STAGES = (
     Stage(name="see", image_size=28, recipe=recipe(3)),
     Stage(name="join", image_size=28, recipe=recipe(3), mixture=MIXTURE),
-    Stage(name="rise", image_size=42, recipe=recipe(4, average_decay=0.9), mixture=MIXTURE),
+    Stage(
+        name="rise",
+        image_size=42,
+        recipe=recipe(4, average_decay=0.9),
+        mixture=dataclasses.replace(MIXTURE, segmented=1),
+    ),
 )
 
 
@@ -53,7 +60,9 @@ def train(
         if (stage, progress.step) == stop_at:
             raise Stopped
 
-    return train_stages(stages, TOKENIZER_JSON, folder, num_workers=0, on_progress=on_progress)
+    return train_stages(
+        stages, TOKENIZER_JSON, folder, codec=load_mask_codec(), num_workers=0, on_progress=on_progress
+    )
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from paligemma2.data.synthetic.palette import COLORS
 from paligemma2.data.synthetic.scenes import MAX_OBJECTS, SceneObject
 from paligemma2.data.synthetic.shapes import SHAPES
-from paligemma2.types import Box
 
 CAPTION = "caption en"
 OCR = "ocr"
@@ -43,7 +42,6 @@ SIDES = ("left", "right", "top", "bottom")
 NOTHING = "nothing"
 ORDINALS = ("first", "second")
 
-_LOCATION_BINS = 1024
 _WORD = re.compile(r"<loc\d{4}>|[a-z]+|\d|[^\sa-z\d]")
 
 
@@ -67,26 +65,6 @@ def listed(parts: Sequence[str]) -> str:
 def caption_of(objects: Iterable[SceneObject]) -> str:
     """All objects in the order given: "a red circle, a blue square and a green star"."""
     return listed([described(item.color, item.shape) for item in objects])
-
-
-def location_text(box: Box) -> str:
-    """The four location tokens of a box: y_min, x_min, y_max, x_max in 1024 bins."""
-    corners = (box.y_min, box.x_min, box.y_max, box.x_max)
-    last = _LOCATION_BINS - 1
-    return "".join(f"<loc{min(max(round(value * last), 0), last):04d}>" for value in corners)
-
-
-def detection_text(found: Iterable[tuple[Box, str]]) -> str:
-    """The answer to a detect prompt: "<loc…> label ; <loc…> label"."""
-    return " ; ".join(f"{location_text(box)} {label}" for box, label in found)
-
-
-def segmentation_text(found: Iterable[tuple[Box, Sequence[int], str]]) -> str:
-    """The answer to a segment prompt: "<loc…><seg…> label ; <loc…><seg…> label"."""
-    return " ; ".join(
-        f"{location_text(box)}{''.join(f'<seg{code:03d}>' for code in codes)} {label}"
-        for box, codes, label in found
-    )
 
 
 def words_of(text: str) -> list[str]:

@@ -17,6 +17,8 @@ from paligemma2.data.synthetic.scenes import (
     SceneObject,
     matching,
 )
+from paligemma2.processing.objects import objects_to_suffix
+from paligemma2.types import Detection
 
 _MOST_NAMES = 3
 _SEGMENT_ROWS = 4
@@ -36,7 +38,7 @@ def _named(objects: Objects, shape: str | None, color: str | None) -> list[tuple
 def _detect_row(kind: str, labels: Sequence[str], found: Sequence[tuple[SceneObject, str]]) -> Row:
     found = sorted(found, key=lambda pair: pair[0].center[0])
     prefix = grammar.DETECT.format(targets=" ; ".join(labels))
-    suffix = grammar.detection_text((item.box, label) for item, label in found)
+    suffix = objects_to_suffix([Detection(label=label, box=item.box) for item, label in found])
     return Row(task="detect", kind=kind, prefix=prefix, suffix=suffix)
 
 
@@ -86,7 +88,7 @@ def _segment_row(kind: str, label: str, items: Objects) -> Row:
         task="segment",
         kind=kind,
         prefix=grammar.SEGMENT.format(thing=label),
-        suffix=grammar.detection_text((item.box, label) for item in items),
+        suffix=objects_to_suffix([Detection(label=label, box=item.box) for item in items]),
         targets=tuple(Target(label=label, box=item.box, outline=item.outline) for item in items),
     )
 
@@ -132,7 +134,18 @@ def target_mask(target: Target) -> npt.NDArray[np.uint8]:
     side = MASK_SIZE * _FINE
     box = target.box
     low = np.array([box.x_min, box.y_min])
-    points = (target.outline - low) / (np.array([box.x_max, box.y_max]) - low) * side - 0.5
-    fine = Image.new("L", (side, side), 0)
-    ImageDraw.Draw(fine).polygon(points.ravel().tolist(), fill=255)
+    fine = _filled((target.outline - low) / (np.array([box.x_max, box.y_max]) - low), side)
     return np.asarray(fine.reduce(_FINE), dtype=np.uint8)
+
+
+def picture_mask(target: Target, size: int) -> npt.NDArray[np.bool_]:
+    """The mask of a target in the whole picture, bool [size, size]."""
+    return np.asarray(_filled(target.outline, size), dtype=np.uint8) > 0
+
+
+def _filled(outline: npt.NDArray[np.float64], side: int) -> Image.Image:
+    """A square picture of one colour inside the outline, given in fractions of the side."""
+    picture = Image.new("L", (side, side), 0)
+    # Pillow counts from the middle of a pixel, fractions from its corner.
+    ImageDraw.Draw(picture).polygon((outline * side - 0.5).ravel().tolist(), fill=255)
+    return picture

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from paligemma2.data.synthetic.palette import COLORS
 from paligemma2.data.synthetic.scenes import TRAINING_THEME, random_contents, random_scene
@@ -14,6 +14,7 @@ from paligemma2.data.synthetic.targets import (
     MASK_SIZE,
     detect_rows,
     outermost,
+    picture_mask,
     segment_rows,
     target_mask,
 )
@@ -105,8 +106,7 @@ def test_the_mask_of_a_target_is_its_outline_inside_its_box():
     size = 1200
     for _, rows in _rows(segment_rows, 30):
         for target in (target for row in rows for target in row.targets):
-            picture = Image.new("L", (size, size), 0)
-            ImageDraw.Draw(picture).polygon((target.outline * size - 0.5).ravel().tolist(), fill=255)
+            picture = Image.fromarray(picture_mask(target, size).astype(np.uint8) * 255)
             box = target.box
             corners = [round(v * size) for v in (box.x_min, box.y_min, box.x_max, box.y_max)]
             cut = picture.crop(corners).resize((MASK_SIZE, MASK_SIZE), Image.Resampling.BOX)
