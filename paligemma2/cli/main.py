@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from paligemma2.cli.convert import convert
+from paligemma2.cli.data import data
 from paligemma2.cli.demo import demo
 from paligemma2.cli.inspect import inspect
 from paligemma2.cli.predict import predict
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 for _command in (predict, transfer, inspect, convert, demo, pretrain):
     app.command()(_command)
+app.add_typer(data, name="data")
 
 
 @app.callback()

@@ -10,15 +10,18 @@ import typer
 
 from paligemma2.cli.options import Model
 from paligemma2.cli.terminal import AnswersBar, print_error, print_note
-from paligemma2.errors import InputError
+from paligemma2.errors import CheckpointError, InputError
 
 if TYPE_CHECKING:
-    from paligemma2.inference.predictor import Dtype
+    from paligemma2.inference.devices import Dtype
     from paligemma2.jobs.predict import Answer, PredictConfig
 
 _SHOWN = 3
 _PROMPT_HELP = "'caption en', 'ocr', 'answer en QUESTION', 'detect THING ; THING', …"
-_ANNOTATE_HELP = "Write pictures with the found boxes into this folder."
+_ANNOTATE_HELP = "Write pictures with the found boxes and masks into this folder."
+_SHEET_HELP = "Write all pictures with what was found to this .png or .html."
+_CONSTRAINED_HELP = "Only objects with the labels of the prompt (detect, segment)."
+_CODEC_HELP = "Decodes masks: a file such as vae-oid.npz; else that of 'tiny'."
 
 Images = Annotated[
     list[Path] | None, typer.Argument(help="Pictures, or folders of pictures.", show_default=False)
@@ -27,6 +30,9 @@ Prompt = Annotated[str, typer.Option("--prompt", "-p", help=_PROMPT_HELP)]
 Together = Annotated[bool, typer.Option("--together", help="Ask once about all pictures, in order.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
 Annotate = Annotated[Path | None, typer.Option("--annotate", help=_ANNOTATE_HELP, metavar="FOLDER")]
+Sheet = Annotated[Path | None, typer.Option("--sheet", help=_SHEET_HELP, metavar="FILE")]
+Constrained = Annotated[bool, typer.Option("--constrained", help=_CONSTRAINED_HELP)]
+Codec = Annotated[Path | None, typer.Option("--mask-codec", help=_CODEC_HELP, metavar="FILE")]
 MaxNewTokens = Annotated[int, typer.Option(min=1, help="Stop an answer after so many tokens.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Pictures to ask about at once.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -40,6 +46,9 @@ def predict(
     together: Together = False,
     as_json: AsJson = False,
     annotate: Annotate = None,
+    sheet: Sheet = None,
+    constrained: Constrained = False,
+    mask_codec: Codec = None,
     max_new_tokens: MaxNewTokens = 64,
     batch_size: BatchSize = 8,
     device: Device = "auto",
@@ -47,8 +56,7 @@ def predict(
 ) -> None:
     """Ask a model about pictures.
 
-    For one picture the text is written as it is decoded; for several, or a folder, a line
-    'picture TAB answer' for each.
+    For one picture its text, as it is decoded; for several, or a folder, a line 'picture TAB answer' each.
     """
     if not images:
         raise InputError("no image", hint="name one, as in `paligemma2 predict -p 'caption en' a.png`")
@@ -63,11 +71,14 @@ def predict(
         batch_size=batch_size,
         device=device,
         dtype=cast("Dtype", dtype),
+        constrained=constrained,
+        mask_codec=mask_codec,
+        masks=as_json,
         annotate=annotate,
+        sheet=sheet,
     )
     is_single = len(config.requests) == 1 and (together or not images[0].is_dir())
-    if code := _run(config, _Output(config, as_json=as_json, is_single=is_single)):
-        raise typer.Exit(code)
+    raise typer.Exit(_run(config, _Output(config, as_json=as_json, is_single=is_single)))
 
 
 def _run(config: "PredictConfig", output: "_Output") -> int:
@@ -95,6 +106,7 @@ class _Output:
         self._as_json = as_json
         self._is_single = is_single
         self._cut: list[Path] = []
+        self._why_no_masks: CheckpointError | None = None
 
     @property
     def streams(self) -> bool:
@@ -102,6 +114,7 @@ class _Output:
         return self._is_single and not self._as_json
 
     def write(self, answer: "Answer") -> None:
+        self._why_no_masks = self._why_no_masks or answer.why_no_masks
         if self._as_json:
             _write(json.dumps(_as_json(answer, self._config.prompt), ensure_ascii=False) + "\n")
             return
@@ -114,12 +127,18 @@ class _Output:
         if self._is_single and not answer.generation.text:
             print_note("note", "the answer is empty")
         if self._is_single and answer.annotated is not None:
-            print_note("note", f"{len(answer.parsed.detections)} boxes drawn in {answer.annotated}")
+            print_note("note", f"{len(answer.parsed.detections)} objects drawn in {answer.annotated}")
 
     def summarize(self) -> None:
-        """Say which answers were cut at the limit."""
-        if not self._cut:
-            return
+        """Say where the sheet is, which answers were cut at the limit, and why masks are missing."""
+        if self._config.sheet is not None:
+            print_note("note", f"all pictures are in {self._config.sheet}")
+        if self._why_no_masks is not None:
+            print_note("note", f"masks are not decoded: {self._why_no_masks}")
+        if self._cut:
+            self._note_cut()
+
+    def _note_cut(self) -> None:
         limit = f"{self._config.max_new_tokens} tokens; give a larger --max-new-tokens"
         if self._is_single:
             print_note("note", f"the answer was cut at {limit}")
@@ -140,6 +159,8 @@ def _on_one_line(text: str) -> str:
 
 
 def _as_json(answer: "Answer", prompt: str) -> dict[str, Any]:
+    from paligemma2.processing.masks import mask_to_rle
+
     size = answer.sizes[0] if len(answer.sizes) == 1 else None  # of several pictures, which is meant is open
     return {
         "images": [str(image) for image in answer.images],
@@ -152,7 +173,9 @@ def _as_json(answer: "Answer", prompt: str) -> dict[str, Any]:
                 "label": detection.label,
                 "box": asdict(detection.box),
                 "pixels": size and dict(zip(asdict(detection.box), detection.box.pixels(*size), strict=True)),
+                "score": detection.score,
                 "codes": list(detection.codes),
+                "mask": None if detection.mask is None else mask_to_rle(detection.mask),
             }
             for detection in answer.parsed.detections
         ],

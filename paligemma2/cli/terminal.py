@@ -56,6 +56,24 @@ def bytes_bar(description: str) -> Iterator[Callable[[int, int], None]]:
         bars.stop()
 
 
+@contextmanager
+def rows_counter(done_to_them: str) -> Iterator[Callable[[int], None]]:
+    """The number of rows so far and the time, on a terminal only; gone at the end.
+
+    How many there will be is not known of data that is read as a stream.
+    """
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(), TextColumn("{task.completed:,} rows {task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(done_to_them, total=None)
+        yield lambda done: bars.update(task, completed=done)
+
+
 class AnswersBar:
     """Progress of loading a large model, then of the answers if there are several; gone at the end.
 

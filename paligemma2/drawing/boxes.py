@@ -1,37 +1,59 @@
 """Pictures with the objects of an answer drawn on them."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Sequence
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
+from paligemma2.drawing.colours import ink_on, label_colours
+from paligemma2.drawing.tags import Rectangle, draw_tags
+from paligemma2.processing.masks import mask_box
 from paligemma2.types import Box, Detection
 
-Rectangle = tuple[int, int, int, int]  # x_min, y_min, x_max, y_max in pixels, all inside the picture
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
-# Tol's bright and vibrant colours: told apart by colour-blind readers, strong on light and on dark pictures.
-PALETTE = ("#ee7733", "#0077bb", "#ee3377", "#009988", "#aa3377", "#ccbb44", "#cc3311", "#33bbee")
-DARK, LIGHT = "#101418", "#ffffff"
-SMALLEST_FONT, LARGEST_FONT = 10, 44
+SMALLEST_SIDE = 320  # of a picture in which boxes, masks and words are told apart
+_LINES_PER_PICTURE = 130  # lines as thick as the shorter side is long
+_FILL_OPACITY = [0] * 255 + [105]  # of the inside of a mask, by the mask's own grey
+_WHITE_ONLY = [0] * 255 + [255]
 
 
-def draw_detections(image: Image.Image, detections: Sequence[Detection]) -> Image.Image:
-    """A copy of `image` (mode RGB, upright) with a coloured box and a label tag for every object.
+def draw_detections(
+    image: Image.Image, detections: Sequence[Detection], *, labels: Iterable[str] = ()
+) -> Image.Image:
+    """A copy of `image` (mode RGB, upright) with every object's box, its mask if it has one, label and score.
 
-    Lines and letters follow the size of the picture. Objects of one label have one colour. Where the
-    picture is too small for a readable tag, only the boxes are drawn. Transparent pixels become white. Signs
-    that the built-in typeface does not have appear as an empty frame.
+    Lines and letters follow the size of the picture; where it is too small for a readable tag, only boxes and
+    masks are drawn. Small objects lie on top of large ones. Objects of one label have one colour. Transparent
+    pixels become white.
+
+    Args:
+        image: any size and mode.
+        detections: boxes and masks are of the whole picture; a mask of another size is stretched.
+        labels: have the first colours, so that a label has the same one on many pictures.
     """
     picture = _opaque(ImageOps.exif_transpose(image))
-    draw = ImageDraw.Draw(picture)
-    colours = _colours(detections)
+    colours = label_colours([*labels, *(detection.label for detection in detections)])
     frames = [_rectangle(detection.box, picture) for detection in detections]
-    for detection, frame in zip(detections, frames, strict=True):
-        _draw_frame(draw, frame, colours[detection.label])
-    taken: list[Rectangle] = []
-    for detection, frame in zip(detections, frames, strict=True):
-        _draw_tag(draw, _tag_text(detection), frame, colours[detection.label], taken=taken)
+    below_first = sorted(range(len(frames)), key=lambda i: -_num_pixels(frames[i]))
+    for i in below_first:
+        mask = detections[i].mask
+        if mask is not None:
+            _draw_mask(picture, mask, colours[detections[i].label])
+    draw = ImageDraw.Draw(picture)
+    for i in below_first:
+        _draw_frame(draw, frames[i], colours[detections[i].label])
+    draw_tags(draw, detections, frames, colours)
     return picture
+
+
+def enlarged(image: Image.Image) -> Image.Image:
+    """A small picture a whole number of times as large, pixel for pixel, so that it can be drawn on.
+
+    The longer side becomes at least 320 pixels; a larger picture stays as it is.
+    """
+    times = math.ceil(SMALLEST_SIDE / max(image.size))
+    return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
 
 
 def _opaque(image: Image.Image) -> Image.Image:
@@ -39,11 +61,6 @@ def _opaque(image: Image.Image) -> Image.Image:
         return image.convert("RGB")
     white = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-
-
-def _colours(detections: Sequence[Detection]) -> dict[str, str]:
-    labels = dict.fromkeys(detection.label for detection in detections)
-    return {label: PALETTE[i % len(PALETTE)] for i, label in enumerate(labels)}
 
 
 def _rectangle(box: Box, picture: Image.Image) -> Rectangle:
@@ -57,73 +74,50 @@ def _inside(position: float, length: int) -> int:
     return round(min(max(position, 0.0), length - 1.0))
 
 
+def _num_pixels(frame: Rectangle) -> int:
+    return (frame[2] - frame[0]) * (frame[3] - frame[1])
+
+
+def _thickness(picture: tuple[int, int]) -> int:
+    return max(1, round(min(picture) / _LINES_PER_PICTURE))
+
+
 def _draw_frame(draw: ImageDraw.ImageDraw, frame: Rectangle, colour: str) -> None:
-    """A line inside the box, with a thin dark edge around it where the picture is large enough for one."""
-    thickness = max(1, round(min(draw.im.size) / 130))
-    if thickness > 1:
+    """A line inside the box, and around it a thin edge that sets it off where the picture is large enough."""
+    thickness = _thickness(draw.im.size)
+    edge = thickness // 2
+    if edge:
         left, top, right, bottom = frame
-        draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=DARK)
+        outside = (left - edge, top - edge, right + edge, bottom + edge)
+        draw.rectangle(outside, outline=ink_on(colour), width=edge)
     draw.rectangle(frame, outline=colour, width=thickness)
 
 
-def _tag_text(detection: Detection) -> str:
-    """The label on one line, without what cannot be drawn (line breaks, lone surrogates), and the score."""
-    label = " ".join(detection.label.encode("utf-8", "replace").decode("utf-8").replace("\0", " ").split())
-    return label if detection.score is None else f"{label} {detection.score:.2f}".strip()
-
-
-def _draw_tag(
-    draw: ImageDraw.ImageDraw, text: str, frame: Rectangle, colour: str, *, taken: list[Rectangle]
-) -> None:
-    width, height = draw.im.size
-    font = ImageFont.load_default(min(max(SMALLEST_FONT, min(width, height) / 24), LARGEST_FONT))
-    padding = max(2, round(_line_height(font) / 5))
-    text = _shortened(text, font, width - 2 * padding)
-    tag_width, tag_height = round(font.getlength(text)) + 2 * padding, _line_height(font) + 2 * padding
-    if not text or tag_height * 2 > height:
+def _draw_mask(picture: Image.Image, mask: NDArray[np.bool_], colour: str) -> None:
+    """The mask in translucent colour, its rim in full colour with a thin edge that sets it off."""
+    box = mask_box(mask)
+    if box is None:
         return
-    tag = _free_place(frame, tag_width, tag_height, picture=(width, height), taken=taken)
-    taken.append(tag)
-    draw.rectangle(tag, fill=colour)
-    draw.text((tag[0] + padding, tag[1] + padding), text, font=font, fill=_ink(colour))
+    left, top, right, bottom = (round(side) for side in _x_before_y(box.pixels(*mask.shape)))
+    inside = Image.fromarray(mask[top:bottom, left:right].astype(np.uint8) * 255)
+    left, top, right, bottom = (
+        round(side) for side in _x_before_y(box.pixels(picture.height, picture.width))
+    )
+    part = inside.resize((max(right - left, 1), max(bottom - top, 1)), Image.Resampling.NEAREST)
+    thickness = _thickness(picture.size)
+    rim, edge = _inner_rim(part, thickness), _inner_rim(part, thickness // 3)
+    picture.paste(colour, (left, top), part.point(_FILL_OPACITY))
+    picture.paste(colour, (left, top), rim)
+    picture.paste(ink_on(colour), (left, top), edge)
 
 
-def _line_height(font: Font) -> int:
-    return round(font.getbbox("Ágjy|")[3])
+def _x_before_y(corners: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    y_min, x_min, y_max, x_max = corners
+    return x_min, y_min, x_max, y_max
 
 
-def _shortened(text: str, font: Font, width: float) -> str:
-    """`text` cut with an ellipsis to fit `width` pixels; empty where not even one letter fits."""
-    text = text[:200]  # far more than any picture can show; measuring is slow for very long labels
-    if font.getlength(text) <= width:
-        return text
-    cuts = (text[:end].rstrip() + "…" for end in range(len(text) - 1, 0, -1))
-    return next((cut for cut in cuts if font.getlength(cut) <= width), "")
-
-
-def _free_place(
-    frame: Rectangle, width: int, height: int, *, picture: tuple[int, int], taken: Sequence[Rectangle]
-) -> Rectangle:
-    """The first place for a tag that hides no other tag; on top of the box where all of them do."""
-    places = list(_places(frame, width, height, picture))
-    return next((place for place in places if not any(_overlap(place, other) for other in taken)), places[0])
-
-
-def _places(frame: Rectangle, width: int, height: int, picture: tuple[int, int]) -> Iterator[Rectangle]:
-    """Above the box, inside its top edge, inside its bottom edge, below it; moved into the picture."""
-    left, top, right, bottom = frame
-    for x in (left, right - width + 1):
-        for y in (top - height, top, bottom - height + 1, bottom + 1):
-            if 0 <= y <= picture[1] - height:
-                x_inside = min(max(x, 0), picture[0] - width)
-                yield x_inside, y, x_inside + width - 1, y + height - 1
-
-
-def _overlap(a: Rectangle, b: Rectangle) -> bool:
-    return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
-
-
-def _ink(colour: str) -> str:
-    """Dark letters on light colours, light ones on dark colours."""
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return DARK if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else LIGHT
+def _inner_rim(mask: Image.Image, thickness: int) -> Image.Image:
+    """White where something black is within `thickness` pixels of the mask's white; the outside is black."""
+    # The mean of the surroundings is below white near the mask's edge only.
+    surroundings = ImageOps.expand(mask, thickness + 1).filter(ImageFilter.BoxBlur(thickness))
+    return ImageChops.subtract(mask, ImageOps.crop(surroundings, thickness + 1).point(_WHITE_ONLY))

@@ -60,6 +60,13 @@ def render_page(title: str, sections: Sequence[Section]) -> str:
 
     All text is escaped, so it may hold anything, such as the words of a model or of a user.
     """
+    template = page_environment().get_template("page.html")
+    page = template.render(title=title, sections=sections, pixel_art_below=PIXEL_ART_BELOW)
+    return page.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate could not be written to a file
+
+
+def page_environment() -> jinja2.Environment:
+    """Where the templates of pages are found; text is escaped, `data_url` is a filter for pictures."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("paligemma2.assets", "templates"),
         autoescape=True,
@@ -68,9 +75,7 @@ def render_page(title: str, sections: Sequence[Section]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["data_url"] = _data_url
-    template = environment.get_template("page.html")
-    page = template.render(title=title, sections=sections, pixel_art_below=PIXEL_ART_BELOW)
-    return page.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate could not be written to a file
+    return environment
 
 
 def _data_url(image: Image.Image) -> str:

@@ -1,7 +1,7 @@
 """Pictures and a prompt to answers, in batches, as they come."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -10,17 +10,21 @@ from PIL import Image, PngImagePlugin
 
 from paligemma2.checkpoint.atomic import new_file
 from paligemma2.checkpoint.weights import OnProgress
-from paligemma2.drawing.boxes import draw_detections
-from paligemma2.errors import ImageError, InputError, PaliGemmaError, WorkError
-from paligemma2.inference.predictor import DEFAULT_MAX_NEW_TOKENS, Dtype, PaliGemma2, load
+from paligemma2.drawing.boxes import draw_detections, enlarged
+from paligemma2.errors import CheckpointError, ImageError, InputError, PaliGemmaError, WorkError
+from paligemma2.inference.constraints import Constraint, detect_grammar, segment_grammar
+from paligemma2.inference.devices import Dtype
+from paligemma2.inference.predictor import DEFAULT_MAX_NEW_TOKENS, PaliGemma2, load
+from paligemma2.jobs.predict_sheet import ResultSheet, check_sheet
 from paligemma2.processing.image import open_image
-from paligemma2.processing.parsing import parse_answer
+from paligemma2.processing.tokenizer import Tokenizer
 from paligemma2.types import Generation, ParsedAnswer
 
 OnText = Callable[[str], None]
 # Formats that Pillow knows by name, but that are no pictures or need a program of their own to be read.
 _NOT_PICTURES = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
 _MARK = ("Software", "paligemma2 predict")
+_GRAMMARS = {"detect": detect_grammar, "segment": segment_grammar}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +40,13 @@ class PredictConfig:
         batch_size: pictures that are asked about at once.
         device: see `paligemma2.load`.
         dtype: see `paligemma2.load`.
-        annotate: a folder for copies of the pictures with the boxes of the answer drawn on them, or None.
+        constrained: answers to a `detect` or `segment` prompt can only be objects with the labels in it.
+        mask_codec: see `paligemma2.load`; None is its default, with which an answer whose masks it cannot
+            decode is given without them.
+        masks: decode masks even if nothing is drawn.
+        annotate: a folder for copies of the pictures with the objects of the answer drawn on them, or None;
+            small pictures are enlarged for it.
+        sheet: a `.png` or `.html` file with all pictures and answers, or None.
 
     Raises:
         InputError: there is no picture, or settings do not go together.
@@ -50,7 +60,11 @@ class PredictConfig:
     batch_size: int = 8
     device: str = "auto"
     dtype: Dtype = "auto"
+    constrained: bool = False
+    mask_codec: Path | None = None
+    masks: bool = False
     annotate: Path | None = None
+    sheet: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.images:
@@ -59,11 +73,18 @@ class PredictConfig:
             raise InputError(f"the batch size is {self.batch_size}", hint="give at least 1")
         if self.max_new_tokens < 1:
             raise InputError(f"max_new_tokens is {self.max_new_tokens}", hint="give at least 1")
-        if self.annotate is not None and self.together and len(self.images) > 1:
+        if self.constrained and self.form not in _GRAMMARS:
             raise InputError(
-                "boxes of an answer about several pictures cannot be drawn",
+                f"the prompt {self.prompt!r} has no labels to constrain the answer to",
+                hint="ask 'detect THING ; THING' or 'segment THING'",
+            )
+        if (self.annotate or self.sheet) and self.together and len(self.images) > 1:
+            raise InputError(
+                "objects of an answer about several pictures cannot be drawn",
                 hint="ask about each picture by itself",
             )
+        if self.sheet is not None:
+            check_sheet(self.sheet, self.images)
         if self.annotate is not None and self.annotate.exists() and not self.annotate.is_dir():
             raise InputError(f"{self.annotate} is not a folder", hint="give a folder for the drawn pictures")
 
@@ -71,6 +92,16 @@ class PredictConfig:
     def requests(self) -> tuple[tuple[Path, ...], ...]:
         """The pictures of each question, in order."""
         return (self.images,) if self.together else tuple((image,) for image in self.images)
+
+    @property
+    def form(self) -> str:
+        """The first word of the prompt."""
+        return self.prompt.partition(" ")[0]
+
+    @property
+    def needs_masks(self) -> bool:
+        """Whether the masks of an answer are of use."""
+        return self.masks or self.annotate is not None or self.sheet is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +112,9 @@ class Answer:
         images: the files.
         sizes: (height, width) of each picture in pixels, upright.
         generation: the text and how it ended.
-        parsed: the objects in it.
-        annotated: the file with the boxes drawn, or None.
+        parsed: the objects in it, with scores, and with masks if those are needed.
+        annotated: the file with the objects drawn, or None.
+        why_no_masks: what keeps masks in the answer from being decoded, or None.
     """
 
     images: tuple[Path, ...]
@@ -90,6 +122,7 @@ class Answer:
     generation: Generation
     parsed: ParsedAnswer
     annotated: Path | None = None
+    why_no_masks: CheckpointError | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,24 +167,29 @@ def run(
 
     Raises:
         InputError: no such model or device, or the prompt does not fit into the model's context.
-        CheckpointError: the model's files are damaged.
-        WorkError: an annotated picture cannot be written, or the device's memory is too small.
+        CheckpointError: the files of the model or of the given mask codec are damaged, or do not belong
+            together.
+        WorkError: a drawn picture cannot be written, or the device's memory is too small.
     """
     model: PaliGemma2 | None = None
-    names = _Names(config)
+    drawings = _Drawings(config)
     requests = iter(config.requests)
     streams = on_text is not None and len(config.requests) == 1
     while batch := list(islice(requests, config.batch_size)):
         opened = [_open(images) for images in batch]
         questions = [pictures for pictures in opened if not isinstance(pictures, ImageError)]
         if questions and model is None:
-            model = load(config.model, device=config.device, dtype=config.dtype, on_progress=on_load)
+            model = _load(config, on_load)
         generations = iter(_generate(model, config, questions, on_text if streams else None))
         for images, pictures in zip(batch, opened, strict=True):
             if isinstance(pictures, ImageError):
+                drawings.add_failure(images[0], pictures)
                 yield Failure(images=images, error=pictures)
             else:
-                yield _answer(images, pictures, next(generations), names)
+                assert model is not None  # there was something to ask about
+                answer = _answer(model, config, images, pictures, next(generations))
+                yield replace(answer, annotated=drawings.add(images[0], pictures[0], answer.parsed))
+    drawings.finish()
 
 
 def _is_picture(file: Path, folder: Path) -> bool:
@@ -171,6 +209,11 @@ def _open(images: tuple[Path, ...]) -> tuple[Image.Image, ...] | ImageError:
         return error
 
 
+def _load(config: PredictConfig, on_load: OnProgress | None) -> PaliGemma2:
+    codec = config.mask_codec or "default"
+    return load(config.model, device=config.device, dtype=config.dtype, mask_codec=codec, on_progress=on_load)
+
+
 def _generate(
     model: PaliGemma2 | None,
     config: PredictConfig,
@@ -179,20 +222,35 @@ def _generate(
 ) -> list[Generation]:
     if model is None or not questions:
         return []
+    constraint = _constraint(config, model.processor.tokenizer)
     try:
         if on_text is not None:
-            return [_stream(model, config, questions[0], on_text)]
-        return model.generate(questions, [config.prompt] * len(questions), config.max_new_tokens)
+            return [_stream(model, config, questions[0], constraint, on_text)]
+        count = len(questions)
+        return model.generate(
+            questions, [config.prompt] * count, config.max_new_tokens, constraints=[constraint] * count
+        )
     except torch.OutOfMemoryError as error:
         raise WorkError(
             "the memory of the device is too small", hint="give a smaller batch size, or device cpu"
         ) from error
 
 
+def _constraint(config: PredictConfig, tokenizer: Tokenizer) -> Constraint | None:
+    if not config.constrained:
+        return None
+    labels = [label.strip() for label in config.prompt.removeprefix(config.form).split(";")]
+    return _GRAMMARS[config.form](tokenizer, labels)
+
+
 def _stream(
-    model: PaliGemma2, config: PredictConfig, pictures: tuple[Image.Image, ...], on_text: OnText
+    model: PaliGemma2,
+    config: PredictConfig,
+    pictures: tuple[Image.Image, ...],
+    constraint: Constraint | None,
+    on_text: OnText,
 ) -> Generation:
-    pieces = model.stream(pictures, config.prompt, config.max_new_tokens)
+    pieces = model.stream(pictures, config.prompt, config.max_new_tokens, constraint=constraint)
     while True:
         try:
             on_text(next(pieces))
@@ -202,19 +260,23 @@ def _stream(
 
 
 def _answer(
-    images: tuple[Path, ...], pictures: tuple[Image.Image, ...], generation: Generation, names: "_Names"
+    model: PaliGemma2,
+    config: PredictConfig,
+    images: tuple[Path, ...],
+    pictures: tuple[Image.Image, ...],
+    generation: Generation,
 ) -> Answer:
-    parsed = parse_answer(generation.text)
-    annotated = names.of(images[0])
-    if annotated is not None:
-        _write_png(draw_detections(pictures[0], parsed.detections), annotated)
-    return Answer(
-        images=images,
-        sizes=tuple((picture.height, picture.width) for picture in pictures),
-        generation=generation,
-        parsed=parsed,
-        annotated=annotated,
-    )
+    sizes = tuple((picture.height, picture.width) for picture in pictures)
+    # Of several pictures, which one a mask is in is open.
+    size = sizes[0] if config.needs_masks and len(sizes) == 1 else None
+    why_no_masks = None
+    try:
+        parsed = model.read(generation, size)
+    except CheckpointError as error:
+        if config.mask_codec is not None:
+            raise
+        parsed, why_no_masks = model.read(generation), error
+    return Answer(images=images, sizes=sizes, generation=generation, parsed=parsed, why_no_masks=why_no_masks)
 
 
 def _write_png(picture: Image.Image, path: Path) -> None:
@@ -222,6 +284,34 @@ def _write_png(picture: Image.Image, path: Path) -> None:
     about.add_text(*_MARK)
     with new_file(path, overwrite=True) as partial:
         picture.save(partial, format="PNG", pnginfo=about)
+
+
+class _Drawings:
+    """What is drawn of the answers as they come: a picture each, a sheet of all, or nothing."""
+
+    def __init__(self, config: PredictConfig) -> None:
+        self._names = _Names(config)
+        self._labels: dict[str, None] = {}  # so that a label has one colour on all pictures
+        self._sheet = config.sheet and ResultSheet(config.sheet, config.prompt, len(config.images))
+
+    def add(self, image: Path, picture: Image.Image, parsed: ParsedAnswer) -> Path | None:
+        """The file of the picture drawn, or None if none is wanted."""
+        self._labels.update(dict.fromkeys(found.label for found in parsed.detections))
+        if self._sheet:
+            self._sheet.add(image, picture, parsed, self._labels)
+        annotated = self._names.of(image)
+        if annotated is not None:
+            drawn = draw_detections(enlarged(picture), parsed.detections, labels=self._labels)
+            _write_png(drawn, annotated)
+        return annotated
+
+    def add_failure(self, image: Path, error: ImageError) -> None:
+        if self._sheet:
+            self._sheet.add_failure(image, error)
+
+    def finish(self) -> None:
+        if self._sheet:
+            self._sheet.write()
 
 
 class _Names:

@@ -4,14 +4,25 @@ import signal
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from paligemma2.checkpoint.mask_codec_files import load_mask_codec, record_mask_codec, save_mask_codec
 from paligemma2.inference.predictor import load
-from tests.small_model import save_picture
+from paligemma2.model.mask_codec import MaskCodec, MaskCodecConfig
+from paligemma2.processing.masks import rle_to_mask
+from paligemma2.processing.parsing import parse_answer
+from paligemma2.types import Generation
+from tests.small_model import save_picture, save_small_model
 
 SHORT = ("--max-new-tokens", "4")
+# The small model is random, but so its answers hold an object.
+DETECT = ("--prompt", "detect cat ; dog", "--constrained", "--max-new-tokens", "12")
+SEGMENT = ("--prompt", "segment cat ; dog", "--constrained", "--max-new-tokens", "30")
 
 
 def texts(folder, pictures, prompt=""):
@@ -51,19 +62,57 @@ def test_json_has_one_object_per_line(run, folder, pictures):
     assert ended.err == ""
 
 
-def test_json_gives_boxes_as_fractions_and_in_pixels(run, folder, pictures, monkeypatch):
-    from paligemma2.jobs import predict
-    from paligemma2.processing.parsing import parse_answer
-
-    text = "<loc0000><loc0000><loc1023><loc1023> cat ; <loc0003>"
-    monkeypatch.setattr(predict, "parse_answer", lambda _: parse_answer(text))
-    ended = run("predict", "--model", folder, "--json", pictures[0], *SHORT)
+def test_json_gives_boxes_as_fractions_and_in_pixels_and_scores(run, folder, pictures):
+    ended = run("predict", "--model", folder, "--json", pictures[0], *DETECT)
     answer = json.loads(ended.out)
-    (cat,) = answer["detections"]
-    assert cat["label"] == "cat"
-    assert cat["box"] == {"y_min": 0.0, "x_min": 0.0, "y_max": 1.0, "x_max": 1.0}
-    assert cat["pixels"] == {"y_min": 0.0, "x_min": 0.0, "y_max": 40.0, "x_max": 60.0}
-    assert answer["problems"][0]["reason"] == "1 location tokens where a box has 4"
+    (found,) = answer["detections"]
+    assert found["label"] in ("cat", "dog")
+    assert 0 < found["score"] <= 1
+    box, pixels = found["box"], found["pixels"]
+    assert list(box) == list(pixels) == ["y_min", "x_min", "y_max", "x_max"]
+    assert pixels == pytest.approx({name: box[name] * (40 if name[0] == "y" else 60) for name in box})
+    assert found["codes"] == []
+    assert found["mask"] is None
+
+
+def test_json_says_what_is_malformed_and_gives_masks_as_run_lengths():
+    from paligemma2.cli.predict import _as_json
+    from paligemma2.jobs.predict import Answer
+
+    parsed = parse_answer("<loc0000><loc0000><loc1023><loc1023> cat ; <loc0003>")
+    mask = np.random.default_rng(0).random((40, 60)) < 0.5
+    cat = replace(parsed.detections[0], mask=mask)
+    answer = Answer(
+        images=(Path("a.png"),),
+        sizes=((40, 60),),
+        generation=Generation(text="", token_ids=(), finish_reason="stop", num_prompt_tokens=1),
+        parsed=replace(parsed, detections=(cat,)),
+    )
+    written = json.loads(json.dumps(_as_json(answer, "segment cat")))
+    assert (rle_to_mask(written["detections"][0]["mask"]) == mask).all()
+    assert written["detections"][0]["pixels"] == {"y_min": 0.0, "x_min": 0.0, "y_max": 40.0, "x_max": 60.0}
+    assert written["problems"][0]["reason"]
+    assert written["problems"][0]["start"] == 43
+
+
+def test_segment_draws_writes_json_and_says_why_masks_are_missing(run, tmp_path):
+    folder = save_small_model(tmp_path / "model")
+    codec = tmp_path / "codec.safetensors"
+    save_mask_codec(codec, MaskCodec(MaskCodecConfig(embedding_size=4)), "random")
+    record_mask_codec(folder, load_mask_codec(codec).record)
+    words = ["predict", "--model", folder, save_picture(tmp_path / "a.png"), "--json", *SEGMENT]
+    sheet = tmp_path / "sheet.html"
+    ended = run(*words, "--mask-codec", codec, "--sheet", sheet)
+    assert ended.code == 0
+    assert ended.err == f"note: all pictures are in {sheet}\n"
+    assert "a.png" in sheet.read_text()
+    (found,) = json.loads(ended.out)["detections"]
+    assert len(found["codes"]) == 16
+    assert rle_to_mask(found["mask"]).shape == (40, 60)
+    ended = run(*words)
+    assert ended.code == 0
+    assert json.loads(ended.out)["detections"][0]["mask"] is None
+    assert ended.err.startswith("note: masks are not decoded: ")
 
 
 def test_together_asks_once_about_all(run, folder, pictures):
@@ -78,7 +127,7 @@ def test_annotate_writes_pictures(run, folder, pictures, tmp_path):
     written = sorted((tmp_path / "out").iterdir())
     assert [path.name for path in written] == ["0.png", "1.png", "2.png"]
     with Image.open(written[0]) as drawn:
-        assert (drawn.format, drawn.size) == ("PNG", (60, 40))
+        assert (drawn.format, drawn.size) == ("PNG", (360, 240))
 
 
 def test_line_breaks_and_tabs_in_an_answer_do_not_break_its_line():
@@ -131,6 +180,9 @@ def test_a_bad_picture_ends_in_one_line(run, folder, tmp_path, make, message):
         (("{picture}", "--model", "{folder}", "--max-new-tokens", "0"), "--max-new-tokens"),
         (("{picture}", "--model", "{folder}", "--dtype", "float16"), "dtype 'float16' is not supported"),
         (("{picture}", "--model", "{folder}", "--device", "abacus"), "device 'abacus' is not available"),
+        (("{picture}", "--constrained"), "the prompt '' has no labels"),
+        (("{picture}", "--sheet", "a.jpg"), "a.jpg is neither .png nor .html"),
+        (("{picture}", "--sheet", "{picture}"), "is a folder or one of the pictures"),
         (("{picture}", "--modle", "tiny"), "No such option: --modle"),
         (("{empty}", "--model", "{folder}"), "no picture in this folder"),
     ],

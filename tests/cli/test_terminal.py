@@ -5,7 +5,15 @@ import sys
 
 import pytest
 
-from paligemma2.cli.terminal import AnswersBar, bytes_bar, print_error, print_note, print_table, training_bar
+from paligemma2.cli.terminal import (
+    AnswersBar,
+    bytes_bar,
+    print_error,
+    print_note,
+    print_table,
+    rows_counter,
+    training_bar,
+)
 from paligemma2.errors import InputError, WorkError
 from paligemma2.training.trainer import Progress
 
@@ -52,6 +60,19 @@ def test_there_is_no_bar_without_a_terminal(capsys):
             pass
         bar.advance()
     assert capsys.readouterr() == ("", "")
+
+
+def test_rows_are_counted_on_a_terminal_only(capsys):
+    with rows_counter("converted") as show:
+        show(1234)
+    assert capsys.readouterr() == ("", "")
+    program = """
+from paligemma2.cli.terminal import rows_counter
+with rows_counter("converted") as show:
+    show(1234)
+"""
+    shown, _ = on_a_terminal(program)
+    assert "1,234 rows converted" in shown
 
 
 def test_training_writes_lines_without_a_terminal(capsys):

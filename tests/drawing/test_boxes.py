@@ -4,12 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageColor
 
-from paligemma2.drawing.boxes import PALETTE, draw_detections
+from paligemma2.drawing.boxes import draw_detections, enlarged
+from paligemma2.drawing.colours import PALETTE
 from paligemma2.types import Box, Detection
 
 WHOLE = Box(y_min=0.0, x_min=0.0, y_max=1.0, x_max=1.0)
 MIDDLE = Box(y_min=0.25, x_min=0.25, y_max=0.75, x_max=0.75)
-FIRST_COLOUR = ImageColor.getrgb(PALETTE[0])
+FIRST_COLOUR, SECOND_COLOUR = (ImageColor.getrgb(colour) for colour in PALETTE[:2])
+GREY = ImageColor.getrgb("grey")
 
 
 def drawn(size: tuple[int, int], *found: Detection) -> np.ndarray:
@@ -34,7 +36,7 @@ def test_the_line_lies_on_the_box() -> None:
     pixels = drawn((400, 200), Detection(label="", box=MIDDLE))
     for y, x in [(50, 200), (150, 200), (100, 100), (100, 300)]:
         assert tuple(pixels[y, x]) == FIRST_COLOUR
-    assert tuple(pixels[100, 200]) == ImageColor.getrgb("grey")
+    assert tuple(pixels[100, 200]) == GREY
 
 
 def test_a_tag_stands_above_the_box() -> None:
@@ -71,6 +73,78 @@ def test_the_score_widens_the_tag() -> None:
     assert (plain != scored).any()
 
 
+def disc(height: int, width: int, radius: float = 0.2, hole: float = 0.0) -> np.ndarray:
+    y, x = np.mgrid[:height, :width]
+    distance = np.hypot((y + 0.5) / height - 0.5, (x + 0.5) / width - 0.5)
+    return (distance < radius) & (distance >= hole)
+
+
+def test_a_mask_is_seen_through_and_has_a_rim() -> None:
+    mask = disc(400, 400)
+    pixels = drawn((400, 400), Detection(label="", box=MIDDLE, mask=mask))
+    inside = tuple(int(value) for value in pixels[200, 200])
+    mixed = [grey + (105 / 255) * (colour - grey) for grey, colour in zip(GREY, FIRST_COLOUR, strict=True)]
+    assert inside == pytest.approx(mixed, abs=1)
+    row = (pixels[200] == FIRST_COLOUR).all(-1)
+    left = int(np.flatnonzero(mask[200])[0])
+    assert row[left : left + 4].any()
+    assert tuple(pixels[200, left - 8]) == GREY
+
+
+def test_what_lies_outside_of_a_mask_and_in_its_hole_stays() -> None:
+    mask = disc(400, 400, hole=0.1)
+    far = disc(400, 400, radius=0.4)
+    pixels = drawn((400, 400), Detection(label="", box=Box(y_min=0, x_min=0, y_max=1, x_max=1), mask=mask))
+    assert (pixels[far & ~mask] == GREY).all()
+    assert (pixels[mask] != GREY).any(-1).all()
+
+
+def test_a_mask_of_another_size_is_stretched() -> None:
+    small = drawn((400, 200), Detection(label="", box=MIDDLE, mask=disc(100, 50)))
+    full = drawn((400, 200), Detection(label="", box=MIDDLE, mask=disc(200, 400)))
+    assert (small != full).any(-1).mean() < 0.03
+
+
+def test_an_empty_mask_draws_the_box_alone() -> None:
+    alone = drawn((90, 90), Detection(label="cat", box=MIDDLE))
+    with_mask = drawn((90, 90), Detection(label="cat", box=MIDDLE, mask=np.zeros((90, 90), dtype=bool)))
+    assert (alone == with_mask).all()
+
+
+def test_small_objects_lie_on_large_ones() -> None:
+    small = Detection(label="", box=MIDDLE)
+    large = Detection(label="x", box=Box(y_min=0.25, x_min=0.1, y_max=0.9, x_max=0.9), mask=disc(400, 400))
+    for order in ([small, large], [large, small]):
+        pixels = drawn((400, 400), *order)
+        colour = FIRST_COLOUR if order[0] is small else SECOND_COLOUR
+        assert tuple(pixels[101, 200]) == colour
+
+
+def test_given_labels_have_the_first_colours() -> None:
+    image = Image.new("RGB", (100, 100), "grey")
+    picture = draw_detections(image, [Detection(label="cat", box=MIDDLE)], labels=["dog", "cat"])
+    assert has_colour(np.asarray(picture), SECOND_COLOUR)
+    assert not has_colour(np.asarray(picture), FIRST_COLOUR)
+
+
+def test_the_same_objects_give_the_same_picture() -> None:
+    found = [Detection(label=f"{i % 3}", box=MIDDLE, mask=disc(90, 120), score=i / 9) for i in range(9)]
+    assert (drawn((120, 90), *found) == drawn((120, 90), *found)).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((56, 56), (336, 336)), ((40, 20), (320, 160)), ((319, 100), (638, 200)), ((320, 5), (320, 5))],
+)
+def test_small_pictures_are_enlarged_a_whole_number_of_times(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    image = Image.effect_noise(size, 50)
+    large = enlarged(image)
+    assert large.size == expected
+    assert large.resize(size, Image.Resampling.NEAREST).tobytes() == image.tobytes()
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (2, 2), (9, 7), (40, 3000)])
 def test_the_smallest_and_the_thinnest_pictures_work(size: tuple[int, int]) -> None:
     assert drawn(size, Detection(label="a long label", box=WHOLE)).shape == (size[1], size[0], 3)
@@ -104,7 +178,8 @@ def test_any_label_and_any_box_can_be_drawn(
     label: str, corners: tuple[float, ...], score: float | None, size: tuple[int, int]
 ) -> None:
     box = Box(y_min=corners[0], x_min=corners[1], y_max=corners[2], x_max=corners[3])
-    assert drawn(size, Detection(label=label, box=box, score=score)).shape == (size[1], size[0], 3)
+    found = Detection(label=label, box=box, score=score, mask=disc(size[1], size[0], radius=0.6, hole=0.2))
+    assert drawn(size, found).shape == (size[1], size[0], 3)
 
 
 @pytest.mark.parametrize("label", ["кошка", "猫", "قطة", "👩‍👩‍👧", "a\nb\tc\0d", "\ud800", "w" * 100_000])

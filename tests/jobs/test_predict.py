@@ -1,13 +1,18 @@
 from pathlib import Path
 
 import pytest
-from PIL import Image, PngImagePlugin
+import torch
+from PIL import Image, ImageColor, PngImagePlugin
 
+from paligemma2.checkpoint.mask_codec_files import load_mask_codec, record_mask_codec, save_mask_codec
+from paligemma2.drawing.colours import PALETTE
 from paligemma2.errors import CheckpointError, ImageError, InputError, WorkError
 from paligemma2.inference.predictor import load
 from paligemma2.jobs import predict
 from paligemma2.jobs.predict import Answer, Failure, PredictConfig, find_pictures
-from paligemma2.types import Box, Detection, ParsedAnswer
+from paligemma2.model.mask_codec import MaskCodec, MaskCodecConfig
+from paligemma2.processing.masks import paste_mask
+from paligemma2.processing.parsing import parse_answer
 from tests.small_model import save_picture, save_small_model
 
 
@@ -27,12 +32,19 @@ def run(folder, images, **settings):
     return list(predict.run(config))
 
 
-@pytest.fixture
-def finds_a_cat(monkeypatch):
-    """The small model is random; let its answers hold a box."""
-    cat = Detection(label="cat", box=Box(y_min=0.25, x_min=0.25, y_max=0.75, x_max=0.75))
-    found = ParsedAnswer(detections=(cat,), text="", problems=())
-    monkeypatch.setattr(predict, "parse_answer", lambda text: found)
+@pytest.fixture(scope="module")
+def codec(tmp_path_factory, folder):
+    """A random codec, the one that the small model's mask tokens belong to."""
+    file = tmp_path_factory.mktemp("codec") / "codec.safetensors"
+    torch.manual_seed(0)
+    save_mask_codec(file, MaskCodec(MaskCodecConfig(embedding_size=4)), "random")
+    record_mask_codec(folder, load_mask_codec(file).record)
+    return file
+
+
+# The small model is random, but so its answers hold an object.
+DETECT = {"prompt": "detect cat ; dog", "constrained": True, "max_new_tokens": 12}
+SEGMENT = {"prompt": "segment cat ; dog", "constrained": True, "max_new_tokens": 30}
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
@@ -103,9 +115,7 @@ def test_a_wrong_model_or_a_long_prompt_ends_the_work(folder, pictures, tmp_path
 
 
 def test_memory_that_runs_out_on_a_device_is_a_work_error(folder, pictures, monkeypatch):
-    import torch
-
-    def fail(*arguments):
+    def fail(*arguments, **settings):
         raise torch.OutOfMemoryError("no memory")
 
     monkeypatch.setattr("paligemma2.inference.predictor.decode", fail)
@@ -120,7 +130,10 @@ def test_memory_that_runs_out_on_a_device_is_a_work_error(folder, pictures, monk
         ({"batch_size": 0}, "batch size"),
         ({"max_new_tokens": 0}, "max_new_tokens"),
         ({"images": (Path("a"), Path("b")), "together": True, "annotate": Path("out")}, "several pictures"),
+        ({"images": (Path("a"), Path("b")), "together": True, "sheet": Path("a.png")}, "several pictures"),
         ({"annotate": Path(__file__)}, "is not a folder"),
+        ({"constrained": True, "prompt": "caption en"}, "'caption en' has no labels"),
+        ({"sheet": Path("sheet.jpg")}, "neither .png nor .html"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, match):
@@ -149,14 +162,86 @@ def test_a_folder_without_pictures_is_refused(tmp_path):
         find_pictures([tmp_path])
 
 
-@pytest.mark.usefixtures("finds_a_cat")
-def test_boxes_are_drawn_on_a_copy_in_its_own_size(folder, pictures, tmp_path):
-    (answer,) = run(folder, pictures[:1], annotate=tmp_path / "out")
-    assert answer.annotated == tmp_path / "out" / "0.png"
-    with Image.open(answer.annotated) as drawn, Image.open(pictures[0]) as original:
-        assert drawn.size == original.size
+def test_objects_have_labels_of_the_prompt_and_scores(folder, pictures):
+    for answer in run(folder, pictures, **DETECT):
+        (found,) = answer.parsed.detections
+        assert found.label in ("cat", "dog")
+        assert 0 < found.score <= 1
+        assert answer.parsed.problems == ()
+
+
+def test_objects_are_drawn_on_a_copy_that_is_large_enough(folder, pictures, tmp_path):
+    large = save_picture(tmp_path / "large.png", size=(400, 200))
+    small_answer, large_answer = run(folder, [pictures[0], large], annotate=tmp_path / "out", **DETECT)
+    assert small_answer.annotated == tmp_path / "out" / "0.png"
+    with Image.open(small_answer.annotated) as drawn, Image.open(pictures[0]) as original:
+        assert drawn.size == (360, 240)  # six times
         assert drawn.format == "PNG"
-        assert drawn.tobytes() != original.tobytes()
+        shrunk = drawn.resize(original.size, Image.Resampling.NEAREST)
+        assert shrunk.tobytes() != original.tobytes()
+    with Image.open(large_answer.annotated) as drawn:
+        assert drawn.size == (400, 200)
+
+
+def test_masks_are_those_of_the_codec_in_the_size_of_the_picture(folder, pictures, codec):
+    answers = run(folder, pictures[:2], mask_codec=codec, masks=True, **SEGMENT)
+    for answer in answers:
+        (found,) = answer.parsed.detections
+        assert answer.why_no_masks is None
+        window = load_mask_codec(codec).codec.decode(torch.tensor([found.codes]))[0].numpy()
+        assert (found.mask == paste_mask(window, found.box, 40, 60)).all()
+
+
+def test_masks_are_decoded_when_they_are_needed_only(folder, pictures, tmp_path):
+    nowhere = tmp_path / "nowhere.safetensors"
+    (answer,) = run(folder, pictures[:1], mask_codec=nowhere, **SEGMENT)
+    assert answer.parsed.detections[0].codes
+    assert answer.parsed.detections[0].mask is None
+    with pytest.raises(CheckpointError, match="no such mask codec"):
+        run(folder, pictures[:1], mask_codec=nowhere, masks=True, **SEGMENT)
+    assert run(folder, pictures[:1], mask_codec=nowhere, masks=True, **DETECT)[0].why_no_masks is None
+
+
+@pytest.mark.usefixtures("codec")
+def test_without_a_codec_of_its_own_a_model_answers_without_masks(folder, pictures, tmp_path):
+    (answer,) = run(folder, pictures[:1], annotate=tmp_path / "out", **SEGMENT)
+    assert isinstance(answer.why_no_masks, CheckpointError)
+    assert answer.parsed.detections[0].mask is None
+    assert answer.annotated.exists()
+
+
+def test_a_label_has_one_colour_on_all_pictures(tmp_path):
+    images = (tmp_path / "in" / "0.png", tmp_path / "in" / "1.png")
+    drawings = predict._Drawings(PredictConfig(images=images, annotate=tmp_path / "out"))
+    picture = Image.new("RGB", (400, 400), "white")
+    box = "<loc0300><loc0300><loc0700><loc0700>"
+    drawings.add(images[0], picture, parse_answer(f"{box} dog"))
+    path = drawings.add(images[1], picture, parse_answer(f"{box} cat"))
+    with Image.open(path) as drawn:
+        colours = {colour for _, colour in drawn.getcolors(1 << 16)}
+    first, second = (ImageColor.getrgb(colour) for colour in PALETTE[:2])
+    assert second in colours
+    assert first not in colours
+
+
+def test_a_sheet_has_all_pictures_and_those_that_cannot_be_read(folder, pictures, tmp_path):
+    images = [*pictures, tmp_path / "nowhere.png"]
+    for name in ("sheet.png", "sheet.html"):
+        run(folder, images, sheet=tmp_path / "out" / name, batch_size=2, **DETECT)
+    page = (tmp_path / "out" / "sheet.html").read_text()
+    assert page.count("<img") == 5
+    assert page.count("nowhere.png") == 1
+    with Image.open(tmp_path / "out" / "sheet.png") as sheet:
+        assert sheet.format == "PNG"
+        assert sheet.width > 3 * 320
+
+
+def test_text_is_streamed_with_a_constraint_too(folder, pictures):
+    pieces = []
+    config = PredictConfig(model=str(folder), images=pictures[:1], **DETECT)
+    (answer,) = predict.run(config, on_text=pieces.append)
+    assert "".join(pieces) == answer.generation.text
+    assert answer == run(folder, pictures[:1], **DETECT)[0]
 
 
 def test_equal_stems_get_names_of_their_own(folder, tmp_path):

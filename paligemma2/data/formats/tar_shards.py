@@ -1,0 +1,169 @@
+"""Tar shards in WebDataset's layout: files of a sample stand together and share the name up to the first dot.
+
+A sample is `<key>.jpg` (or another kind of picture) and `<key>.json` with prefix and suffix, or `<key>.txt`
+with a caption. Shards are read from begin to end and never unpacked to the disk.
+"""
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from paligemma2.data.formats.records import row_of_record, suffix_of
+from paligemma2.data.pictures import SUFFIXES, picture_bytes
+from paligemma2.data.rows import DataRow, OnProblem, UnusableRow, split_of_file
+from paligemma2.data.text_files import parse_json
+from paligemma2.errors import DataError
+from paligemma2.processing.image import MAX_FILE_BYTES
+
+_ENDINGS = (".tar", ".tar.gz", ".tgz")
+_SHARD_BYTES = 500_000_000
+_SHARD_ROWS = 10_000
+
+
+def is_here(source: Path) -> bool:
+    """Whether the folder has shards, or the file is one."""
+    return bool(_files(source))
+
+
+def _files(source: Path) -> list[Path]:
+    found = [source] if source.is_file() else sorted({*source.glob("*.t*"), *source.glob("*/*.t*")})
+    return [path for path in found if path.name.endswith(_ENDINGS)]
+
+
+def read(source: Path, on_problem: OnProblem) -> Iterator[DataRow]:
+    """The rows of every shard, one sample at a time; `line` is the number of the sample in its shard.
+
+    Raises:
+        DataError: a shard is damaged; the samples before that come first.
+    """
+    for path in _files(source):
+        split = split_of_file(path, source)
+        for line, (key, parts) in enumerate(_samples(path, on_problem), start=1):
+            try:
+                yield _row(key, parts, path, line, split, on_problem)
+            except UnusableRow as problem:
+                on_problem(problem.problem(path, line))
+
+
+def _samples(path: Path, on_problem: OnProblem) -> Iterator[tuple[str, dict[str, bytes]]]:
+    key, parts = "", dict[str, bytes]()
+    try:
+        with tarfile.open(path, "r|*") as shard:
+            for member in shard:
+                if member.isdir():
+                    continue
+                name, ending = _split_name(member.name)
+                if name != key and parts:
+                    yield key, parts
+                    parts = {}
+                key = name
+                try:
+                    parts[ending] = _content(shard, member)
+                except UnusableRow as problem:
+                    on_problem(problem.problem(path))
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise DataError(
+            f"{path} is damaged or not a tar file: {error}", hint="make or fetch it again"
+        ) from error
+    if parts:
+        yield key, parts
+
+
+def _split_name(name: str) -> tuple[str, str]:
+    path = PurePosixPath(name)
+    stem, dot, ending = path.name.partition(".")
+    return str(path.with_name(stem)) if stem else name, (dot + ending).lower()
+
+
+def _content(shard: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = shard.extractfile(member) if member.isreg() else None
+    if file is None:
+        raise UnusableRow("a member is not a plain file", member.name)
+    if member.size > MAX_FILE_BYTES:
+        raise UnusableRow("a member is too large", f"{member.name}: {member.size} bytes")
+    return file.read()
+
+
+def _row(
+    key: str, parts: dict[str, bytes], path: Path, line: int, split: str, on_problem: OnProblem
+) -> DataRow:
+    images = tuple(parts[ending] for ending in sorted(parts) if ending.endswith(SUFFIXES))
+    if not images:
+        raise UnusableRow("the sample has no picture", f"{key} has {', '.join(sorted(parts))}")
+    record = {"id": key, **_record(parts)}
+    return row_of_record(
+        record, file=path, line=line, split=split, folder=path.parent, on_problem=on_problem, images=images
+    )
+
+
+def _record(parts: dict[str, bytes]) -> dict[str, Any]:
+    text = parts.get(".json", parts.get(".txt"))
+    if text is None:
+        raise UnusableRow("the sample has no .json or .txt", f"it has {', '.join(sorted(parts))}")
+    try:
+        decoded = text.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UnusableRow("the text of a sample is not UTF-8") from None
+    record = parse_json(decoded) if ".json" in parts else {"caption": decoded.strip()}
+    if not isinstance(record, dict):
+        raise UnusableRow("not a JSON object", f"it is a {type(record).__name__}")
+    return record
+
+
+class Writer:
+    """Writes `<split>-000000.tar` and so on: a new shard after 10 000 rows or 500 MB."""
+
+    def __init__(self, folder: Path, on_problem: OnProblem) -> None:
+        self._folder = folder
+        self._shards: dict[str, _Shard] = {}
+
+    def write(self, row: DataRow) -> None:
+        """Add a sample; several pictures are `<key>.0.jpg`, `<key>.1.jpg` and so on."""
+        pictures = [picture_bytes(image) for image in row.images]
+        record = {"id": row.id, "prefix": row.prefix, "suffix": suffix_of(row)}
+        if row.split not in self._shards:
+            self._shards[row.split] = _Shard(self._folder, row.split)
+        is_one = len(pictures) == 1
+        members = {
+            (ending if is_one else f".{number:03d}{ending}"): data
+            for number, (data, ending) in enumerate(pictures)
+        }
+        text = json.dumps(record, ensure_ascii=False).encode()
+        self._shards[row.split].add({**members, ".json": text})
+
+    def close(self) -> None:
+        """End the shards."""
+        for shard in self._shards.values():
+            shard.close()
+
+
+class _Shard:
+    """The shards of one split, of which the last is open."""
+
+    def __init__(self, folder: Path, split: str) -> None:
+        self._folder, self._split = folder, split
+        self._rows = self._bytes = 0
+        self._file: tarfile.TarFile | None = None
+
+    def add(self, members: dict[str, bytes]) -> None:
+        is_full = self._bytes >= _SHARD_BYTES or (self._rows > 0 and self._rows % _SHARD_ROWS == 0)
+        if self._file is None or is_full:
+            self.close()
+            self._file = self._next()
+        for ending, data in members.items():
+            entry = tarfile.TarInfo(f"{self._rows:09d}{ending}")
+            entry.size = len(data)
+            self._file.addfile(entry, io.BytesIO(data))
+            self._bytes += len(data)
+        self._rows += 1
+
+    def _next(self) -> tarfile.TarFile:
+        number, self._bytes = len(list(self._folder.glob(f"{self._split}-*.tar"))), 0
+        return tarfile.open(self._folder / f"{self._split}-{number:06d}.tar", "w")
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
