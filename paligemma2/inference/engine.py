@@ -1,28 +1,48 @@
-"""Greedy decoding: prefill, then one token at a time through a preallocated cache."""
+"""Decoding: prefill, then one token at a time through a preallocated cache."""
 
-from collections.abc import Callable, Iterator
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from paligemma2.errors import InputError
+from paligemma2.inference.beam import Hypothesis, beam_search
+from paligemma2.inference.constraints import Constraint, Progress
+from paligemma2.inference.sampling import draw, most_likely, random_streams, sample
+from paligemma2.model.cache import KVCache
+from paligemma2.model.config import ModelConfig
 from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.processing.processor import ModelInputs
+from paligemma2.types import Decoding
 
-Choose = Callable[[Tensor], Tensor]
+_Choose = Callable[[Tensor], Tensor]
 """Logits of the tokens that may be produced, float32 [batch, text rows], to the chosen ids, int64 [batch]."""
 
 
-def most_likely(logits: Tensor) -> Tensor:
-    """Greedy choice: float32 [batch, vocab] to int64 [batch]."""
-    return logits.argmax(dim=-1)
+class Token(NamedTuple):
+    """A decoded token, and the natural logarithms of its probability and of all location tokens' together.
+
+    Probabilities are the model's own (capped logits, no temperature, no constraint) among the tokens that
+    may be produced: `<image>` and the filler rows behind it have none.
+    """
+
+    id: int
+    log_prob: float
+    location_log_prob: float
 
 
 @torch.inference_mode()
 def decode(
-    model: PaliGemma2Model, inputs: ModelInputs, max_new_tokens: int, *, choose: Choose = most_likely
-) -> Iterator[list[int | None]]:
-    """The tokens of a batch as they are decoded.
+    model: PaliGemma2Model,
+    inputs: ModelInputs,
+    decoding: Decoding,
+    *,
+    constraints: Sequence[Constraint | None] | None = None,
+) -> Iterator[list[Token | None]]:
+    """The tokens of a batch as they are decoded; with beams, when all are known.
 
     `<image>` and the filler rows behind it are never chosen. Decoding ends when every row has ended or
     `max_new_tokens` have been made.
@@ -30,34 +50,123 @@ def decode(
     Args:
         model: in evaluation mode.
         inputs: prompts padded on the left.
-        max_new_tokens: at least 1.
-        choose: picks the next tokens from the logits.
+        decoding: how tokens are chosen.
+        constraints: for each row the grammar that its answer must keep to, or None.
 
     Yields:
-        For each row the new token id (the end token included), or None if the row had ended before.
+        For each row the new token (the end token included), or None if the row had ended before.
 
     Raises:
-        InputError: prompt and `max_new_tokens` do not fit into the model's context.
+        InputError: a setting is out of range or belongs to another method; prompt and `max_new_tokens` do not
+            fit into the model's context; the constraints are not one per row, or too long.
     """
-    _check_room(model, inputs, max_new_tokens)
+    check_decoding(decoding)
+    _check_room(model, inputs, decoding.max_new_tokens)
+    grammars = _checked(constraints, len(inputs.ids))
+    choose = _chooser(inputs, decoding, model.config)
     inputs = inputs.to(model.device)
-    end = model.config.eos_token_id
     image_tokens = model.encode_images(inputs.pixel_values)[inputs.image_index]
-    logits, cache = model.prefill(inputs.token_ids, image_tokens, inputs.layout, max_new_tokens)
-    has_ended = torch.zeros(len(inputs.ids), dtype=torch.bool, device=model.device)
-    for count in range(1, max_new_tokens + 1):
-        chosen = choose(logits[:, : model.config.num_text_rows]).masked_fill(has_ended, end)
-        ended_before = has_ended.tolist()
-        yield [None if ended else token for token, ended in zip(chosen.tolist(), ended_before, strict=True)]
+    logits, cache = model.prefill(inputs.token_ids, image_tokens, inputs.layout, decoding.max_new_tokens)
+    if decoding.method == "beam":
+        yield from _in_steps(beam_search(model, logits, cache, decoding, grammars))
+    else:
+        yield from _step_by_step(model, logits, cache, decoding, choose, grammars)
+
+
+def check_decoding(decoding: Decoding) -> None:
+    """Nothing, if the settings make sense.
+
+    Raises:
+        InputError: a setting is out of range, or belongs to another method.
+    """
+    ranges = {
+        "max_new_tokens": (decoding.max_new_tokens >= 1, "give at least 1"),
+        "method": (decoding.method in _SETTINGS, f"use one of {', '.join(_SETTINGS)}"),
+        "temperature": (0 < decoding.temperature < math.inf, "give a number above 0, or method='greedy'"),
+        "top_p": (0 < decoding.top_p <= 1, "give a probability above 0; 1 leaves no token out"),
+        "beams": (decoding.beams >= 1, "give at least 1"),
+        "length_penalty": (0 <= decoding.length_penalty < math.inf, "give 0 or more"),
+    }
+    for name, (is_right, hint) in ranges.items():
+        if not is_right:
+            raise InputError(f"{name} is {getattr(decoding, name)!r}", hint=hint)
+    for method, names in _SETTINGS.items():
+        for name in names if method != decoding.method else ():
+            if getattr(decoding, name) != getattr(Decoding, name):
+                raise InputError(
+                    f"{name} is {getattr(decoding, name)}, which the method {decoding.method!r} does not use",
+                    hint=f"leave {name} out, or give method={method!r}",
+                )
+
+
+_SETTINGS: dict[str, tuple[str, ...]] = {
+    "greedy": (),
+    "sample": ("temperature", "top_p", "seed"),
+    "beam": ("beams", "length_penalty"),
+}
+
+
+def _step_by_step(
+    model: PaliGemma2Model,
+    logits: Tensor,
+    cache: KVCache,
+    decoding: Decoding,
+    choose: _Choose,
+    grammars: Sequence[Constraint | None],
+) -> Iterator[list[Token | None]]:
+    end = model.config.eos_token_id
+    progress = Progress(grammars, decoding.max_new_tokens, end)
+    has_ended = torch.zeros(len(grammars), dtype=torch.bool, device=logits.device)
+    for count in range(1, decoding.max_new_tokens + 1):
+        offered = logits[:, : model.config.num_text_rows]
+        chosen = choose(progress.restrict(offered)).masked_fill(has_ended, end)
+        tokens = _tokens(offered, chosen, has_ended, model.config.location_rows)
+        yield tokens
         has_ended = has_ended | (chosen == end)
-        if count == max_new_tokens or bool(has_ended.all()):
+        if count == decoding.max_new_tokens or bool(has_ended.all()):
             return
+        progress.advance([None if token is None else token.id for token in tokens])
         logits = model.step(chosen, cache)
 
 
+def _tokens(logits: Tensor, chosen: Tensor, has_ended: Tensor, location_rows: slice) -> list[Token | None]:
+    total = logits.logsumexp(dim=-1)
+    log_probs = logits.gather(1, chosen[:, None])[:, 0] - total
+    locations = logits[:, location_rows].logsumexp(dim=-1) - total
+    columns = (chosen.tolist(), log_probs.tolist(), locations.tolist())
+    rows = zip(zip(*columns, strict=True), has_ended.tolist(), strict=True)
+    return [None if ended else Token(*token) for token, ended in rows]
+
+
+def _in_steps(answers: Sequence[Hypothesis]) -> Iterator[list[Token | None]]:
+    rows = [map(Token, answer.ids, answer.log_probs, answer.location_log_probs) for answer in answers]
+    return map(list, itertools.zip_longest(*rows))
+
+
+def _chooser(inputs: ModelInputs, decoding: Decoding, config: ModelConfig) -> _Choose:
+    if decoding.method != "sample":
+        return most_likely
+    streams = random_streams(inputs, config, decoding.seed)
+
+    def choose(logits: Tensor) -> Tensor:
+        draws = draw(streams, logits.device)
+        return sample(logits, draws, temperature=decoding.temperature, top_p=decoding.top_p)
+
+    return choose
+
+
+def _checked(constraints: Sequence[Constraint | None] | None, num_rows: int) -> Sequence[Constraint | None]:
+    if constraints is None:
+        return [None] * num_rows
+    if len(constraints) != num_rows:
+        raise InputError(
+            f"{len(constraints)} constraints for {num_rows} prompts",
+            hint="give one per prompt, None for a prompt without",
+        )
+    return constraints
+
+
 def _check_room(model: PaliGemma2Model, inputs: ModelInputs, max_new_tokens: int) -> None:
-    if max_new_tokens < 1:
-        raise InputError(f"max_new_tokens is {max_new_tokens}", hint="give at least 1")
     room = model.config.text.max_positions - inputs.token_ids.shape[1]
     if max_new_tokens > room:
         raise InputError(

@@ -1,27 +1,39 @@
 """`load` and the object it returns: a model that takes pictures and prompts and writes text."""
 
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import tee
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import torch
 
 from paligemma2.assets import TINY_FOLDER
 from paligemma2.checkpoint.load import load_model
+from paligemma2.checkpoint.mask_codec_files import check_mask_codec, load_mask_codec
 from paligemma2.checkpoint.weights import OnProgress
 from paligemma2.errors import InputError
-from paligemma2.inference.engine import decode
+from paligemma2.inference.constraints import Constraint
+from paligemma2.inference.detection import Selection, label_groups, read_objects, select
+from paligemma2.inference.devices import Dtype, device_named, dtype_named
+from paligemma2.inference.engine import Token, decode
+from paligemma2.inference.masks import with_masks
+from paligemma2.inference.search import Search, find_objects
 from paligemma2.model.config import ModelConfig
+from paligemma2.model.mask_codec import MaskCodec
 from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.processing import prompts
-from paligemma2.processing.parsing import parse_answer
+from paligemma2.processing.image import open_image
 from paligemma2.processing.processor import ModelInputs, Processor
 from paligemma2.processing.prompts import Prompt
-from paligemma2.types import Detection, FinishReason, Generation, ImageSource
+from paligemma2.types import Decoding, Detection, FinishReason, Generation, ImageSource, ParsedAnswer
 
-Dtype = Literal["auto", "float32", "bfloat16"]
-DEFAULT_MAX_NEW_TOKENS = 64
+GREEDY = Decoding()
+DEFAULT_MAX_NEW_TOKENS = GREEDY.max_new_tokens
+ALL_DISTINCT = Selection()
+BOX_TOKENS, MASK_TOKENS = 256, 768
+"""Where answers of objects are cut by default: after about 30 objects."""
 
 Images: TypeAlias = ImageSource | Sequence[ImageSource]
 """The pictures of one prompt: one, or several in order."""
@@ -42,43 +54,69 @@ class PaliGemma2:
         model: in evaluation mode.
         processor: of the same checkpoint.
         folder: where the checkpoint's files are.
+        mask_codec: see `load`.
     """
 
-    def __init__(self, model: PaliGemma2Model, processor: Processor, folder: Path) -> None:
+    def __init__(
+        self,
+        model: PaliGemma2Model,
+        processor: Processor,
+        folder: Path,
+        mask_codec: str | Path = "default",
+    ) -> None:
         self.model = model
         self.processor = processor
         self.folder = folder
+        self._mask_codec = mask_codec
 
     @property
     def config(self) -> ModelConfig:
         """Sizes and constants of the model."""
         return self.model.config
 
+    @cached_property
+    def mask_codec(self) -> MaskCodec:
+        """Turns mask tokens into masks; read when it is first needed.
+
+        Raises:
+            CheckpointError: the codec is damaged, or the model's mask tokens are of another one.
+        """
+        loaded = load_mask_codec(self._mask_codec)
+        check_mask_codec(self.folder, loaded)
+        return loaded.codec
+
     def generate(
         self,
         images: "Images | Sequence[Images]",
         prompts: str | Prompt | Sequence[str | Prompt] = "",
-        max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS,
+        max_new_tokens: int | None = None,
+        *,
+        decoding: Decoding = GREEDY,
+        constraints: Sequence[Constraint | None] | None = None,
     ) -> list[Generation]:
-        """What the model writes, greedily, for each prompt.
+        """What the model writes for each prompt.
 
         Args:
             images: with one prompt: a picture, or a list of pictures that the prompt is about. With a list
                 of prompts: one entry per prompt, each a picture or a list of pictures.
             prompts: one prompt or a list. The empty prompt is valid. Special tokens in a `str` are
                 plain text; `paligemma2.processing.prompts` builds prompts that hold locations.
-            max_new_tokens: where to stop a model that does not end by itself.
+            max_new_tokens: where to stop a model that does not end by itself, instead of `decoding`'s.
+            decoding: how tokens are chosen.
+            constraints: for each prompt the grammar that its answer must keep to, or None; see
+                `paligemma2.inference.constraints`.
 
         Returns:
             One result per prompt, the same as if each were asked alone.
 
         Raises:
-            InputError: no image, counts that do not match, or a prompt that does not fit the context.
+            InputError: no image, counts that do not match, a setting out of range, or a prompt that does not
+                fit the context.
             ImageError: an image cannot be read.
         """
         inputs = self.encode(images, prompts)
-        rows: list[list[int]] = [[] for _ in inputs.ids]
-        for tokens in decode(self.model, inputs, max_new_tokens):
+        rows: list[list[Token]] = [[] for _ in inputs.ids]
+        for tokens in decode(self.model, inputs, _limited(decoding, max_new_tokens), constraints=constraints):
             for row, token in zip(rows, tokens, strict=True):
                 if token is not None:
                     row.append(token)
@@ -86,7 +124,13 @@ class PaliGemma2:
         return [self._generation(row, length) for row, length in zip(rows, lengths, strict=True)]
 
     def stream(
-        self, images: Images, prompt: str | Prompt = "", max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
+        self,
+        images: Images,
+        prompt: str | Prompt = "",
+        max_new_tokens: int | None = None,
+        *,
+        decoding: Decoding = GREEDY,
+        constraint: Constraint | None = None,
     ) -> Generator[str, None, Generation]:
         """The text of one answer in pieces, as it is decoded; see `generate`.
 
@@ -95,11 +139,12 @@ class PaliGemma2:
         """
         inputs = self.encode(images, prompt)
         decoder = self.processor.tokenizer.decoder()
-        tokens: list[int] = []
-        for (token,) in decode(self.model, inputs, max_new_tokens):
+        tokens: list[Token] = []
+        limited = _limited(decoding, max_new_tokens)
+        for (token,) in decode(self.model, inputs, limited, constraints=[constraint]):
             assert token is not None  # decoding stops when the only row has ended
             tokens.append(token)
-            if token != self.config.eos_token_id and (text := decoder.push(token)):
+            if token.id != self.config.eos_token_id and (text := decoder.push(token.id)):
                 yield text
         if rest := decoder.finish():
             yield rest
@@ -117,9 +162,138 @@ class PaliGemma2:
         """The text in the image."""
         return self._ask(images, prompts.ocr(), max_new_tokens=256)
 
-    def detect(self, images: Images, *labels: str) -> tuple[Detection, ...]:
-        """The objects with these names that the model finds."""
-        return parse_answer(self._ask(images, prompts.detect(*labels), max_new_tokens=256)).detections
+    def detect(
+        self,
+        images: Images,
+        *labels: str,
+        selection: Selection = ALL_DISTINCT,
+        constrained: bool = False,
+        max_new_tokens: int = BOX_TOKENS,
+    ) -> tuple[Detection, ...]:
+        """The objects with these names that the model finds, the best first; see `detect_many`.
+
+        All labels are in one prompt, and several pictures are seen together.
+        """
+        search = Search(
+            form="detect",
+            groups=[labels],
+            constrained=constrained,
+            batch_size=1,
+            max_new_tokens=max_new_tokens,
+        )
+        (found,) = find_objects(self, [_pictures(images)], search)
+        return select(found, selection)
+
+    def segment(
+        self,
+        image: ImageSource,
+        *things: str,
+        selection: Selection = ALL_DISTINCT,
+        constrained: bool = False,
+        max_new_tokens: int = MASK_TOKENS,
+    ) -> tuple[Detection, ...]:
+        """The objects with these names, the best first, with their masks; see `segment_many`.
+
+        All things are in one prompt.
+        """
+        (found,) = self.segment_many(
+            [image],
+            things,
+            labels_per_prompt=max(len(things), 1),
+            selection=selection,
+            constrained=constrained,
+            max_new_tokens=max_new_tokens,
+        )
+        return found
+
+    def detect_many(
+        self,
+        images: Iterable[ImageSource],
+        labels: Sequence[str],
+        *,
+        labels_per_prompt: int = 1,
+        batch_size: int = 8,
+        selection: Selection = ALL_DISTINCT,
+        constrained: bool = False,
+        max_new_tokens: int = BOX_TOKENS,
+    ) -> Iterator[tuple[Detection, ...]]:
+        """The objects with any of many names in each picture, scored as `detection` says, the best first.
+
+        The labels are shared out evenly over as few prompts as possible, and what is found is selected from
+        for each picture as a whole.
+
+        Args:
+            images: pictures to look at, each by itself; read as they are needed.
+            labels: what to look for, each once.
+            labels_per_prompt: the most labels in one prompt. One finds the most; more cost less time.
+            batch_size: prompts that are asked at once; only the last bits of scores depend on it.
+            selection: which of the objects are given.
+            constrained: answers can only be objects with labels of their prompt. Otherwise the model may
+                write any label; where it writes well, both find the same.
+            max_new_tokens: where to cut an answer; whole objects in it still count.
+
+        Yields:
+            For each picture its objects.
+
+        Raises:
+            InputError: a label or a number cannot be used, or a prompt does not fit the context.
+            ImageError: an image cannot be read.
+        """
+        search = Search(
+            form="detect",
+            groups=label_groups(labels, labels_per_prompt),
+            constrained=constrained,
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+        )
+        for found in find_objects(self, ((image,) for image in images), search):
+            yield select(found, selection)
+
+    def segment_many(
+        self,
+        images: Iterable[ImageSource],
+        things: Sequence[str],
+        *,
+        labels_per_prompt: int = 1,
+        batch_size: int = 8,
+        selection: Selection = ALL_DISTINCT,
+        constrained: bool = False,
+        max_new_tokens: int = MASK_TOKENS,
+    ) -> Iterator[tuple[Detection, ...]]:
+        """As `detect_many`, with the mask tokens of the objects and the masks that they mean.
+
+        An object whose mask tokens are malformed has no mask.
+
+        Raises:
+            CheckpointError: the mask codec is damaged, or the model's mask tokens are of another one.
+        """
+        search = Search(
+            form="segment",
+            groups=label_groups(things, labels_per_prompt),
+            constrained=constrained,
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+        )
+        codec = self.mask_codec
+        seen, asked = tee(open_image(image) for image in images)
+        finds = find_objects(self, ((picture,) for picture in asked), search)
+        for picture, found in zip(seen, finds, strict=True):
+            yield with_masks(select(found, selection), codec, picture.height, picture.width)
+
+    def read(self, generation: Generation, size: tuple[int, int] | None = None) -> ParsedAnswer:
+        """The objects in an answer of this model, with their scores, in the order written.
+
+        Args:
+            generation: a result of `generate` or `stream`.
+            size: (height, width) of the picture in pixels to decode the masks too.
+
+        Raises:
+            CheckpointError: there are masks, and the codec is damaged or not the model's.
+        """
+        parsed = read_objects(generation, self.processor.tokenizer)
+        if size is None or not any(found.codes for found in parsed.detections):
+            return parsed
+        return replace(parsed, detections=with_masks(parsed.detections, self.mask_codec, *size))
 
     def encode(
         self, images: "Images | Sequence[Images]", prompts: str | Prompt | Sequence[str | Prompt] = ""
@@ -138,7 +312,7 @@ class PaliGemma2:
                     hint="give one entry per prompt: a picture, or a list of pictures",
                 )
             asks = [
-                _Ask(images=_pictures(entry), prefix=prompt)  # type: ignore[arg-type]
+                _Ask(images=_pictures(entry), prefix=prompt)
                 for entry, prompt in zip(images, prompts, strict=True)
             ]
         return self.processor.encode(asks, train=False)
@@ -147,15 +321,18 @@ class PaliGemma2:
         room = self.config.text.max_positions - len(self.processor.prompt_ids(prompt, len(_pictures(images))))
         return self.generate(images, prompt, min(max_new_tokens, max(room, 1)))[0].text
 
-    def _generation(self, token_ids: list[int], num_prompt_tokens: int) -> Generation:
+    def _generation(self, tokens: list[Token], num_prompt_tokens: int) -> Generation:
         reason: FinishReason = "length"
-        if token_ids and token_ids[-1] == self.config.eos_token_id:
-            token_ids, reason = token_ids[:-1], "stop"
+        if tokens and tokens[-1].id == self.config.eos_token_id:
+            tokens, reason = tokens[:-1], "stop"
+        token_ids = tuple(token.id for token in tokens)
         return Generation(
             text=self.processor.tokenizer.decode(token_ids),
-            token_ids=tuple(token_ids),
+            token_ids=token_ids,
             finish_reason=reason,
             num_prompt_tokens=num_prompt_tokens,
+            log_probs=tuple(token.log_prob for token in tokens),
+            location_log_probs=tuple(token.location_log_prob for token in tokens),
         )
 
 
@@ -164,6 +341,7 @@ def load(
     *,
     device: str = "auto",
     dtype: Dtype = "auto",
+    mask_codec: str | Path = "default",
     on_progress: OnProgress | None = None,
 ) -> PaliGemma2:
     """A model ready to use.
@@ -173,6 +351,8 @@ def load(
             `.npz` with its tokenizer beside it, or a hub id such as `google/paligemma2-3b-pt-224`.
         device: "auto" is CUDA if there is one, else the CPU.
         dtype: "auto" is the file's own, but float32 for float16 files and for the small model.
+        mask_codec: what turns mask tokens into masks: "default" (that of the small model), or a file such as
+            `vae-oid.npz` for the released checkpoints. It is read when a mask is first asked for.
         on_progress: called while the weights are read, with the bytes done and in all.
 
     Raises:
@@ -182,7 +362,7 @@ def load(
     is_tiny = str(source) == "tiny"
     if is_tiny and dtype == "auto":
         dtype = "float32"  # bfloat16 gains nothing at this size and is emulated on many CPUs
-    torch_dtype, torch_device = _DTYPES[_checked(dtype)], _device(device)
+    torch_dtype, torch_device = dtype_named(dtype), device_named(device)
     folder = TINY_FOLDER if is_tiny else source
     try:
         loaded = load_model(folder, device=torch_device, dtype=torch_dtype, on_progress=on_progress)
@@ -193,33 +373,15 @@ def load(
         raise InputError(error.message, hint=hint) from error
     if loaded.model.dtype == torch.float16:
         loaded.model.float()  # activations of Gemma 2 overflow in float16
-    return PaliGemma2(loaded.model, Processor.from_folder(loaded.folder, loaded.config), loaded.folder)
+    processor = Processor.from_folder(loaded.folder, loaded.config)
+    return PaliGemma2(loaded.model, processor, loaded.folder, mask_codec)
 
 
-_DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
+def _limited(decoding: Decoding, max_new_tokens: int | None) -> Decoding:
+    return decoding if max_new_tokens is None else replace(decoding, max_new_tokens=max_new_tokens)
 
 
-def _checked(dtype: str) -> str:
-    if dtype not in _DTYPES:
-        hint = f"use one of {', '.join(_DTYPES)}"
-        if dtype == "float16":
-            hint += "; activations of Gemma 2 overflow in float16"
-        raise InputError(f"dtype {dtype!r} is not supported", hint=hint)
-    return dtype
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name!r} is not available here", hint="use auto or cpu") from error
-    return device
-
-
-def _pictures(images: object) -> tuple[object, ...]:
+def _pictures(images: Images) -> tuple[ImageSource, ...]:
     if isinstance(images, Sequence) and not isinstance(images, str | bytes):
         return tuple(images)
     return (images,)

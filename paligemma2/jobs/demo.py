@@ -15,7 +15,6 @@ from paligemma2.errors import ConfigError, InputError, WorkError
 from paligemma2.inference.predictor import PaliGemma2, load
 from paligemma2.jobs import transfer
 from paligemma2.jobs.transfer import TransferConfig, TransferReport
-from paligemma2.processing.parsing import parse_answer
 from paligemma2.training.trainer import Progress
 from paligemma2.types import Detection
 
@@ -29,7 +28,7 @@ OnEvent = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class _Questions:
-    """What is asked about a bundled picture; the boxes of the last answer that has any are drawn."""
+    """What is asked about a bundled picture; the objects of the answers are drawn."""
 
     file: str
     title: str
@@ -46,6 +45,7 @@ _QUESTIONS = (
             "answer en what color is the star?",
             "answer en where is the red circle?",
             "detect red circle ; green star",
+            "segment green star",
         ),
     ),
     _Questions(file="sign.png", title="A sign", prompts=("ocr",)),
@@ -57,6 +57,7 @@ _QUESTIONS = (
             "answer en what shape is purple?",
             "answer en how many objects are there?",
             "detect heart",
+            "segment the left object",
         ),
     ),
 )
@@ -122,15 +123,28 @@ def _picture(model: PaliGemma2, questions: _Questions, on_event: OnEvent) -> Pic
     with Image.open(PICTURES_FOLDER / questions.file) as file:
         image = file.convert("RGB")
     answers: list[tuple[str, str]] = []
-    detections: tuple[Detection, ...] = ()
+    drawn: dict[str, tuple[Detection, ...]] = {}
     for prompt in questions.prompts:
-        text = model.generate(image, prompt)[0].text
-        found = parse_answer(text).detections
-        detections = found or detections
-        answer = ", ".join(detection.label for detection in found) if found else text
+        generation = model.generate(image, prompt)[0]
+        found = model.read(generation, (image.height, image.width)).detections
+        for label in dict.fromkeys(
+            each.label for each in found
+        ):  # the later answer, which has a mask, replaces a box
+            drawn[label] = tuple(each for each in found if each.label == label)
+        answer = _summary(found) or generation.text
         on_event(f"{questions.file}  {prompt}  ->  {answer}")
         answers.append((prompt, answer))
+    detections = [each for found in drawn.values() for each in found]
     return Picture(image=draw_detections(image, detections), title=questions.title, answers=tuple(answers))
+
+
+def _summary(found: Sequence[Detection]) -> str:
+    """Names and scores, and how much of the picture a mask covers."""
+    parts = []
+    for each in found:
+        covers = "" if each.mask is None else f", mask of {each.mask.mean():.1%} of the picture"
+        parts.append(f"{each.label} (score {each.score:.2f}{covers})")
+    return ", ".join(parts)
 
 
 def _transfer(folder: Path, on_event: OnEvent, steps: int) -> TransferReport:

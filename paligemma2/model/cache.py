@@ -1,5 +1,6 @@
 """Keys and values of the tokens so far, in memory reserved once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -67,6 +68,30 @@ class KVCache:
         self.keys[layer, :, :, self.length : end] = keys
         self.values[layer, :, :, self.length : end] = values
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+    def repeated(self, times: int) -> "KVCache":
+        """A copy in which every row stands `times` times, one after the other (beams of one prompt)."""
+        return KVCache(
+            keys=self.keys.repeat_interleave(times, dim=1),
+            values=self.values.repeat_interleave(times, dim=1),
+            is_valid=self.is_valid.repeat_interleave(times, dim=0),
+            next_positions=self.next_positions.repeat_interleave(times),
+            length=self.length,
+        )
+
+    def reorder(self, sources: Sequence[int], start: int) -> None:
+        """Let every row go on from what another row holds.
+
+        Args:
+            sources: for each row the row whose tokens it takes over; both must be of the same prompt.
+            start: the first slot in which such rows differ; only slots from here on are copied.
+        """
+        moved = [row for row, source in enumerate(sources) if row != source]
+        if not moved or start == self.length:
+            return
+        taken = [sources[row] for row in moved]
+        for tensor in (self.keys, self.values):
+            tensor[:, moved, :, start : self.length] = tensor[:, taken, :, start : self.length]
 
     def advance(self, new: int) -> None:
         """Count `new` tokens as stored, after every layer has written them."""

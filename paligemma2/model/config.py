@@ -178,6 +178,12 @@ class ModelConfig:
         """Rows of the embedding that may be produced: not `<image>`, not the filler rows behind it."""
         return min(self.image_token_id, self.text.vocab_size)
 
+    @property
+    def location_rows(self) -> slice:
+        """Rows of the embedding that are location tokens."""
+        first_mask = self.image_token_id - NUM_MASK_TOKENS
+        return slice(first_mask - NUM_LOCATION_TOKENS, first_mask)
+
 
 _TEXT = {
     "3b": TextConfig(),

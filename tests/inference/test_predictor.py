@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,11 +8,15 @@ import torch
 import paligemma2
 from paligemma2.assets import TINY_FOLDER
 from paligemma2.checkpoint.load import load_model
+from paligemma2.checkpoint.mask_codec_files import save_mask_codec
 from paligemma2.checkpoint.save import save_model
 from paligemma2.errors import CheckpointError, ImageError, InputError
+from paligemma2.inference.constraints import answer_list, detect_grammar, segment_grammar
+from paligemma2.inference.detection import Selection, select
 from paligemma2.inference.predictor import PaliGemma2, load
+from paligemma2.model.mask_codec import MaskCodec, MaskCodecConfig
 from paligemma2.processing import prompts as forms
-from paligemma2.types import Box
+from paligemma2.types import Box, Decoding
 from tests.small_model import save_small_model
 
 PROMPTS = ("caption en", "", "answer en what is this ?", "detect cat ; dog", "ends in a newline\n", "é🦩")
@@ -99,13 +104,116 @@ def test_the_short_forms_ask_the_trained_prompts(model, array):
     question = model.generate(array, "answer en what is this?")[0].text
     assert model.answer(array, "what is this?") == question
     assert model.ocr(array) == model.generate(array, "ocr", 256)[0].text
-    assert isinstance(model.detect(array, "cat"), tuple)
 
 
 def test_the_short_forms_fit_their_limit_into_the_context(model, pictures):
     room = 12
     many = [pictures[0]] * ((model.config.text.max_positions - room) // model.config.num_image_tokens)
     assert isinstance(model.ocr(many), str)
+
+
+def test_probabilities_are_of_every_token_of_the_answer(model, pictures):
+    for answer in model.generate(list(pictures), ["caption en", "detect cat", "ocr", ""], 12):
+        assert len(answer.log_probs) == len(answer.location_log_probs) == len(answer.token_ids) > 0
+        assert max(answer.log_probs + answer.location_log_probs) <= 1e-5
+
+
+def test_a_limit_given_by_itself_goes_before_that_of_the_decoding(model, array):
+    sampled = Decoding(max_new_tokens=9, method="sample", seed=3)
+    assert len(model.generate(array, "ocr", decoding=sampled)[0].token_ids) == 9
+    (short,) = model.generate(array, "ocr", 4, decoding=sampled)
+    assert short.token_ids == model.generate(array, "ocr", decoding=sampled)[0].token_ids[:4]
+    assert short.token_ids != model.generate(array, "ocr", 4)[0].token_ids
+
+
+def test_a_stream_takes_the_same_settings_as_an_answer_at_once(model, array):
+    sampled = Decoding(max_new_tokens=9, method="sample", seed=3)
+    grammar = answer_list(model.processor.tokenizer, ["cat dog", "what is this ?"])
+    for settings in ({"decoding": sampled}, {}):
+        (whole,) = model.generate(array, "ocr", 12, constraints=[grammar], **settings)
+        pieces = list(model.stream(array, "ocr", 12, constraint=grammar, **settings))
+        assert "".join(pieces) == whole.text
+        assert whole.text in ("cat dog", "what is this ?")
+
+
+def test_what_is_detected_is_what_the_answer_says_with_scores(model, array):
+    grammar = detect_grammar(model.processor.tokenizer, ["cat", "dog"])
+    (answer,) = model.generate(array, "detect cat ; dog", 30, constraints=[grammar])
+    every = Selection(iou_threshold=1.0)
+    found = model.detect(array, "cat", "dog", constrained=True, selection=every, max_new_tokens=30)
+    assert {each.label for each in found} <= {"cat", "dog"}
+    assert found == select(model.read(answer).detections, every)
+    assert all(each.score is not None and 0 <= each.score <= 1 for each in found)
+    assert found
+
+
+def test_an_unconstrained_model_writes_what_it_likes(model, array):
+    (answer,) = model.generate(array, "detect cat", 40)
+    assert model.detect(array, "cat", max_new_tokens=40) == select(model.read(answer).detections, Selection())
+
+
+def test_many_labels_are_brought_together_for_each_picture(model, pictures):
+    labels = ["cat", "dog", "bird", "fish", "red fish"]
+    every = Selection(iou_threshold=1.0)
+    options = {"constrained": True, "max_new_tokens": 30, "selection": every}
+    many = list(model.detect_many(pictures[:2], labels, labels_per_prompt=2, **options))
+    assert len(many) == 2
+    for picture, found in zip(pictures, many, strict=False):
+        groups = [("cat",), ("dog", "bird"), ("fish", "red fish")]
+        alone = [each for group in groups for each in model.detect(picture, *group, **options)]
+        scores = sorted((each.score for each in alone), reverse=True)
+        places = [(each.label, each.box) for each in found]
+        assert sorted(places, key=str) == sorted([(each.label, each.box) for each in alone], key=str)
+        assert [each.score for each in found] == pytest.approx(scores, rel=1e-4)
+    options["selection"] = Selection(iou_threshold=1.0, max_objects=1)
+    limited = list(model.detect_many(pictures[:2], labels, labels_per_prompt=2, **options))
+    assert limited == [found[:1] for found in many]
+
+
+@pytest.fixture
+def codec(tmp_path) -> Path:
+    """A codec by the name of the official one, whose tokens a folder without a record has."""
+    torch.manual_seed(0)
+    made = MaskCodec(MaskCodecConfig(embedding_size=5))
+    save_mask_codec(tmp_path / "codec.safetensors", made, "vae-oid")
+    return tmp_path / "codec.safetensors"
+
+
+def test_segments_have_masks_of_the_whole_picture(folder, codec, pictures):
+    model = load(folder, device="cpu", mask_codec=codec)
+    (found, *rest) = model.segment_many(pictures[:2], ["cat", "dog"], constrained=True, max_new_tokens=48)
+    assert found
+    assert len(rest) == 1
+    for each in found:
+        assert len(each.codes) == 16
+        assert each.mask.shape == (40, 60)
+        top, left, bottom, right = each.box.pixels(40, 60)
+        outside = each.mask.copy()
+        outside[int(top) : int(bottom) + 1, int(left) : int(right) + 1] = False
+        assert not outside.any()
+    once = model.segment(pictures[0], "cat", "dog", constrained=True, max_new_tokens=48)
+    assert {each.label for each in once} <= {"cat", "dog"}
+    assert once
+
+
+def test_an_answer_is_read_with_masks_where_the_size_is_given(folder, codec, array):
+    model = load(folder, device="cpu", mask_codec=codec)
+    grammar = segment_grammar(model.processor.tokenizer, ["cat"], max_objects=2)
+    (answer,) = model.generate(array, "segment cat", 60, constraints=[grammar])
+    plain, masked = model.read(answer), model.read(answer, (30, 50))
+    assert plain == masked
+    assert plain.detections
+    assert {each.mask for each in plain.detections} == {None}
+    assert {each.mask.shape for each in masked.detections} == {(30, 50)}
+
+
+def test_another_codec_than_the_models_is_refused(folder, tmp_path, array, codec):
+    strange = tmp_path / "strange.safetensors"
+    save_mask_codec(strange, MaskCodec(MaskCodecConfig(embedding_size=5)), "strange")
+    model = load(folder, device="cpu", mask_codec=strange)
+    with pytest.raises(CheckpointError, match="official codec, not of strange"):
+        model.segment(array, "cat")
+    assert isinstance(model.detect(array, "cat", max_new_tokens=8), tuple)  # which needs no codec
 
 
 @pytest.mark.parametrize(
@@ -155,18 +263,10 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
         load(tmp_path)
 
 
-def test_a_device_that_is_not_here_is_refused(folder):
-    name = "cuda:99" if torch.cuda.is_available() else "cuda"
-    with pytest.raises(InputError, match="not available"):
-        load(folder, device=name)
-    with pytest.raises(InputError, match="not available"):
-        load(folder, device="no such thing")
-
-
-def test_float16_is_refused_and_says_why(folder):
-    with pytest.raises(InputError, match="float16") as raised:
-        load(folder, dtype="float16")
-    assert "overflow" in raised.value.hint
+@pytest.mark.parametrize(("name", "value"), [("device", "no such thing"), ("dtype", "float16")])
+def test_a_device_and_a_dtype_that_cannot_be_had_are_refused(folder, name, value):
+    with pytest.raises(InputError, match=f"'{value}' is not"):
+        load(folder, **{name: value})
 
 
 @pytest.mark.parametrize(("stored", "loaded"), [("bfloat16", "bfloat16"), ("float16", "float32")])

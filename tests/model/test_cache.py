@@ -135,3 +135,40 @@ def test_padding_and_empty_slots_are_never_visible() -> None:
     assert cache.visible(2)[:, 0, 0].int().tolist() == [[0, 0, 1, 1], [0, 0, 1, 1]]
     assert cache.visible(1)[:, 0, 0].int().tolist() == [[0, 0, 0, 1], [0, 0, 0, 1]]
     assert not cache.is_valid[:, 3:].any(), "asking what is visible stores nothing"
+
+
+def filled_cache(num_new: int) -> KVCache:
+    """Three rows of random content with all slots in use."""
+    ids, layout = left_padded([[3] * 5, [3] * 2, [3] * 4])
+    config = TextConfig(num_layers=2, hidden_size=8, num_heads=2, num_kv_heads=1, head_dim=4)
+    cache = KVCache.for_prompts(config, layout, num_new, torch.float32)
+    generator = torch.Generator().manual_seed(1)
+    cache.keys.normal_(generator=generator)
+    cache.values.normal_(generator=generator)
+    cache.length = ids.shape[1] + num_new
+    return cache
+
+
+def test_repeated_rows_stand_one_after_the_other() -> None:
+    cache = filled_cache(2)
+    twice = cache.repeated(2)
+    for copy in (0, 1):
+        assert torch.equal(twice.keys[:, copy::2], cache.keys)
+        assert torch.equal(twice.values[:, copy::2], cache.values)
+        assert torch.equal(twice.is_valid[copy::2], cache.is_valid)
+        assert torch.equal(twice.next_positions[copy::2], cache.next_positions)
+    assert (twice.length, twice.capacity) == (cache.length, cache.capacity)
+    twice.keys.zero_()
+    assert bool(cache.keys.any())
+
+
+@pytest.mark.parametrize("sources", [(0, 1, 2), (1, 0, 2), (2, 2, 2), (1, 2, 0)])
+def test_rows_take_over_what_differs_and_nothing_else(sources: tuple[int, ...]) -> None:
+    cache = filled_cache(3)
+    keys, values = cache.keys.clone(), cache.values.clone()
+    cache.length -= 1
+    cache.reorder(sources, start=5)
+    for new, old in ((cache.keys, keys), (cache.values, values)):
+        assert torch.equal(new[:, :, :, 5:7], old[:, list(sources), :, 5:7])
+        assert torch.equal(new[:, :, :, :5], old[:, :, :, :5])
+        assert torch.equal(new[:, :, :, 7:], old[:, :, :, 7:])

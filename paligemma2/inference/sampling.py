@@ -1,0 +1,61 @@
+"""Choosing the next token from its logits: the most likely, or one drawn at random."""
+
+import hashlib
+import random
+
+import torch
+from torch import Tensor
+
+from paligemma2.model.config import ModelConfig
+from paligemma2.processing.processor import ModelInputs
+
+
+def most_likely(logits: Tensor) -> Tensor:
+    """Greedy choice: float32 [batch, vocab] to int64 [batch]."""
+    return logits.argmax(dim=-1)
+
+
+def sample(logits: Tensor, draws: Tensor, *, temperature: float = 1.0, top_p: float = 1.0) -> Tensor:
+    """Tokens drawn from the softmax of `logits / temperature`.
+
+    Args:
+        logits: float32 [batch, vocab]; -inf is never drawn.
+        draws: float64 [batch], uniform in [0, 1): each picks its token by the cumulative distribution.
+        temperature: above 0.
+        top_p: the tokens below the one at which the sorted probabilities reach this sum are left out
+            (big_vision's `nucleus_sampling`).
+
+    Returns:
+        int64 [batch].
+    """
+    probabilities = (logits / temperature).softmax(dim=-1)
+    if top_p < 1:
+        ranked = probabilities.sort(dim=-1, descending=True).values
+        num_before = (ranked.cumsum(dim=-1) < top_p).sum(dim=-1, keepdim=True)
+        least = ranked.gather(1, num_before.clamp(max=logits.shape[1] - 1))
+        probabilities = probabilities.masked_fill(probabilities < least, 0.0)
+    cumulative = probabilities.double().cumsum(dim=-1)
+    # Strictly below the total, so that a token without probability is never found.
+    return torch.searchsorted(cumulative, draws[:, None] * cumulative[:, -1:], right=True)[:, 0]
+
+
+def random_streams(inputs: ModelInputs, config: ModelConfig, seed: int) -> list[random.Random]:
+    """For each row its own random numbers, which depend on its prompt, its pictures and `seed` alone."""
+    counts = (inputs.token_ids == config.image_token_id).sum(dim=1) // config.num_image_tokens
+    pictures = torch.split(inputs.image_index, counts.tolist())
+    rows = zip(inputs.token_ids, inputs.layout.is_valid, pictures, strict=True)
+    return [
+        random.Random(_digest(seed, ids[valid], inputs.pixel_values[index])) for ids, valid, index in rows
+    ]
+
+
+def draw(streams: list[random.Random], device: torch.device) -> Tensor:
+    """The next number of every stream, float64 [batch] in [0, 1)."""
+    return torch.tensor([stream.random() for stream in streams], dtype=torch.float64, device=device)
+
+
+def _digest(seed: int, *tensors: Tensor) -> bytes:
+    digest = hashlib.blake2b(str(seed).encode())
+    for tensor in tensors:
+        digest.update(tensor.cpu().numpy().tobytes())
+    return digest.digest()
