@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from paligemma2.assets import TINY_FOLDER
+from paligemma2.assets import MASK_CODEC_FOLDER, TINY_FOLDER
 from tests.checkpoint.hub_stand_in import HubStandIn
+from tests.coco_parts import write_coco_parts
 from tests.small_model import save_picture, save_small_model
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -67,6 +68,7 @@ def folder(tmp_path: Path) -> Path:
                 json.dumps({"image": f"{part}{i}.png", "prefix": "sort the part", "suffix": "bin B3"})
             )
         (tmp_path / "my_data" / f"_annotations.{part}.jsonl").write_text("\n".join(rows))
+    write_coco_parts(tmp_path / "my_coco", train=6, valid=3)
     (tmp_path / "work").mkdir()
     return tmp_path
 
@@ -130,16 +132,12 @@ def test_a_line_with_a_hub_id_runs_against_the_stand_in(line: str, hub: str, fol
 @pytest.mark.slow
 @needs_tiny
 @pytest.mark.parametrize("document", [name for name in DOCUMENTS if set(lines(name)) - set(CHECKED)])
-def test_the_other_lines_of_a_document_run_in_their_order(document: str, folder: Path) -> None:
+def test_the_other_lines_of_a_document_run_in_their_order_and_then_its_scripts(
+    document: str, folder: Path
+) -> None:
     for line in lines(document):
         if line not in CHECKED and line not in HUB_LINES:
             succeed(paligemma2(shlex.split(line)[1:]), folder, environment())
-
-
-@pytest.mark.slow
-@needs_tiny
-@pytest.mark.parametrize("document", [name for name in DOCUMENTS if blocks(name, "python")])
-def test_the_scripts_of_a_document_run(document: str, folder: Path) -> None:
     for script in blocks(document, "python"):
         succeed([sys.executable, "-c", script], folder, environment())
 
@@ -169,3 +167,15 @@ def score_table(record: Path) -> str:
 def test_the_table_of_the_readme_has_the_measured_scores() -> None:
     _, table, _ = (PROJECT / "README.md").read_text(encoding="utf-8").split("<!-- scores -->")
     assert table.strip() == score_table(TINY_FOLDER / "pretraining.json")
+
+
+def codec_table(record: Path) -> str:
+    scores = json.loads(record.read_text(encoding="utf-8"))["scores"]
+    rows = [f"| {name} | {each['iou']:.3f} | {each['iou_fifth_swapped']:.3f} |" for name, each in scores.items()]
+    header = ["| figures | all codes right | a fifth of them swapped for near ones |", "| --- | ---: | ---: |"]
+    return "\n".join([*header, *rows])
+
+
+def test_the_table_of_the_mask_codec_has_the_measured_scores() -> None:
+    _, table, _ = (PROJECT / "docs/boxes-and-masks.md").read_text(encoding="utf-8").split("<!-- codec -->")
+    assert table.strip() == codec_table(MASK_CODEC_FOLDER / "pretraining.json")

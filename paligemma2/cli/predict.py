@@ -33,7 +33,14 @@ Annotate = Annotated[Path | None, typer.Option("--annotate", help=_ANNOTATE_HELP
 Sheet = Annotated[Path | None, typer.Option("--sheet", help=_SHEET_HELP, metavar="FILE")]
 Constrained = Annotated[bool, typer.Option("--constrained", help=_CONSTRAINED_HELP)]
 Codec = Annotated[Path | None, typer.Option("--mask-codec", help=_CODEC_HELP, metavar="FILE")]
-MaxNewTokens = Annotated[int, typer.Option(min=1, help="Stop an answer after so many tokens.")]
+MaxNewTokens = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Stop an answer after so many tokens.",
+        show_default="64; 256 for detect and ocr, 768 for segment",
+    ),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Pictures to ask about at once.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 ComputeDtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
@@ -49,7 +56,7 @@ def predict(
     sheet: Sheet = None,
     constrained: Constrained = False,
     mask_codec: Codec = None,
-    max_new_tokens: MaxNewTokens = 64,
+    max_new_tokens: MaxNewTokens = None,
     batch_size: BatchSize = 8,
     device: Device = "auto",
     dtype: ComputeDtype = "auto",
@@ -139,7 +146,7 @@ class _Output:
             self._note_cut()
 
     def _note_cut(self) -> None:
-        limit = f"{self._config.max_new_tokens} tokens; give a larger --max-new-tokens"
+        limit = f"{self._config.limit} tokens; give a larger --max-new-tokens"
         if self._is_single:
             print_note("note", f"the answer was cut at {limit}")
             return

@@ -14,7 +14,13 @@ from paligemma2.drawing.boxes import draw_detections, enlarged
 from paligemma2.errors import CheckpointError, ImageError, InputError, PaliGemmaError, WorkError
 from paligemma2.inference.constraints import Constraint, detect_grammar, segment_grammar
 from paligemma2.inference.devices import Dtype
-from paligemma2.inference.predictor import DEFAULT_MAX_NEW_TOKENS, PaliGemma2, load
+from paligemma2.inference.predictor import (
+    BOX_TOKENS,
+    DEFAULT_MAX_NEW_TOKENS,
+    MASK_TOKENS,
+    PaliGemma2,
+    load,
+)
 from paligemma2.jobs.predict_sheet import ResultSheet, check_sheet
 from paligemma2.processing.image import open_image
 from paligemma2.processing.tokenizer import Tokenizer
@@ -25,6 +31,7 @@ OnText = Callable[[str], None]
 _NOT_PICTURES = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
 _MARK = ("Software", "paligemma2 predict")
 _GRAMMARS = {"detect": detect_grammar, "segment": segment_grammar}
+_LIMITS = {"detect": BOX_TOKENS, "segment": MASK_TOKENS, "ocr": BOX_TOKENS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +43,7 @@ class PredictConfig:
         images: files; `find_pictures` finds those in a folder.
         prompt: is asked about each picture.
         together: ask once about all pictures, in order.
-        max_new_tokens: where to stop a model that does not end by itself.
+        max_new_tokens: where to stop a model that does not end by itself; None suits the form of the prompt.
         batch_size: pictures that are asked about at once.
         device: see `paligemma2.load`.
         dtype: see `paligemma2.load`.
@@ -56,7 +63,7 @@ class PredictConfig:
     model: str = "tiny"
     prompt: str = ""
     together: bool = False
-    max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
+    max_new_tokens: int | None = None
     batch_size: int = 8
     device: str = "auto"
     dtype: Dtype = "auto"
@@ -71,8 +78,8 @@ class PredictConfig:
             raise InputError("no image", hint="give at least one picture or a folder of pictures")
         if self.batch_size < 1:
             raise InputError(f"the batch size is {self.batch_size}", hint="give at least 1")
-        if self.max_new_tokens < 1:
-            raise InputError(f"max_new_tokens is {self.max_new_tokens}", hint="give at least 1")
+        if self.limit < 1:
+            raise InputError(f"max_new_tokens is {self.limit}", hint="give at least 1")
         if self.constrained and self.form not in _GRAMMARS:
             raise InputError(
                 f"the prompt {self.prompt!r} has no labels to constrain the answer to",
@@ -97,6 +104,13 @@ class PredictConfig:
     def form(self) -> str:
         """The first word of the prompt."""
         return self.prompt.partition(" ")[0]
+
+    @property
+    def limit(self) -> int:
+        """The most tokens of an answer."""
+        if self.max_new_tokens is not None:
+            return self.max_new_tokens
+        return _LIMITS.get(self.form, DEFAULT_MAX_NEW_TOKENS)
 
     @property
     def needs_masks(self) -> bool:
@@ -228,7 +242,7 @@ def _generate(
             return [_stream(model, config, questions[0], constraint, on_text)]
         count = len(questions)
         return model.generate(
-            questions, [config.prompt] * count, config.max_new_tokens, constraints=[constraint] * count
+            questions, [config.prompt] * count, config.limit, constraints=[constraint] * count
         )
     except torch.OutOfMemoryError as error:
         raise WorkError(
@@ -250,7 +264,7 @@ def _stream(
     constraint: Constraint | None,
     on_text: OnText,
 ) -> Generation:
-    pieces = model.stream(pictures, config.prompt, config.max_new_tokens, constraint=constraint)
+    pieces = model.stream(pictures, config.prompt, config.limit, constraint=constraint)
     while True:
         try:
             on_text(next(pieces))

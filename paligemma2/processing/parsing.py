@@ -24,12 +24,13 @@ _LOCATION = "<loc([0-9]{4})>"
 _OBJECT = re.compile(
     rf"<(?:{(_LOCATION * 4)[1:]}\s*+|(loc[0-9]{{4}}>(?:<loc[0-9]{{4}}>){{0,2}}+)\s*+|seg[0-9]{{3}}>)"
     r"(?P<masks>(?:<seg[0-9]{3}>)*+)"
-    rf"\s*+(?P<label>[^;<]*+(?:(?!{_TOKEN})<[^;<]*+)*+);?"
+    rf"\s*+(?P<label>[^;<]*+(?:(?!{_TOKEN})<[^;<]*+)*+)(?:;\s*+)?+"
 )
-_CODE = re.compile("[0-9]{3}")
+_CODES = {f"{code:03d}": code for code in range(1000)}
 # What people write for a token, as `<loc12>`; neighbours are one mistake.
 _NEARLY_TOKEN = rf"<(?!{_TOKEN[1:]})(?:loc|seg)[0-9]*+>"
 _NEARLY_TOKENS = re.compile(rf"{_NEARLY_TOKEN}(?:{_NEARLY_TOKEN})*+")
+_WHY_NO_TOKEN = "not a token: <loc> has 4 digits and <seg> has 3"
 _LAST_LOCATION = f"{NUM_LOCATION_TOKENS - 1:04d}"
 _FRACTIONS: Mapping[Divisor, Mapping[str, float]] = {
     1023: {f"{index:04d}": index / 1023 for index in range(NUM_LOCATION_TOKENS)},
@@ -60,11 +61,11 @@ def parse_answer(text: str, *, divisor: Divisor = 1023) -> ParsedAnswer:
     end = 0
     for match in _OBJECT.finditer(text):
         if match.start() > end:
-            found.text.append(text[end : match.start()])
+            found.add_text(text, end, match.start())
         _read_object(match, fractions, found)
         end = match.end()
-    found.text.append(text[end:])
-    _report_nearly_tokens(text, found.problems)
+    found.add_text(text, end, len(text))
+    found.problems.sort(key=lambda problem: problem.start)
     return ParsedAnswer(
         detections=tuple(found.detections),
         text=" ".join(part.strip() for part in found.text if part.replace(";", " ").strip()),
@@ -80,19 +81,33 @@ class _Found:
     problems: list[Problem] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
 
+    def add_text(self, text: str, start: int, end: int) -> None:
+        """Keep what belongs to no object, and report what somebody meant for a token in it."""
+        self.text.append(text[start:end])
+        self.look_for_nearly_tokens(text, start, end)
+
+    def look_for_nearly_tokens(self, text: str, start: int, end: int) -> None:
+        self.problems.extend(
+            Problem(start=match.start(), end=match.end(), reason=_WHY_NO_TOKEN)
+            for match in _NEARLY_TOKENS.finditer(text, start, end)
+        )
+
 
 def _read_object(match: re.Match[str], fractions: Mapping[str, float], found: _Found) -> None:
     y_min, x_min, y_max, x_max, partial, masks, label = match.groups()
-    label = label.rstrip()
+    start, end = match.start(), match.end("label")
+    if label and label[-1].isspace():
+        end -= len(label) - len(label := label.rstrip())
+    if "<" in label:
+        found.look_for_nearly_tokens(match.string, end - len(label), end)
     if not (x_max and y_min < y_max <= _LAST_LOCATION and x_min < x_max <= _LAST_LOCATION):
         reason = _why_no_box((y_min, x_min, y_max, x_max)) if x_max else _why_partial(partial)
-        found.problems.append(_report(match, match.start(), reason))
+        found.problems.append(_report(match, start, reason))
         found.text.append(label)
         return
     codes = _read_codes(match, found.problems) if masks else ()
-    end = match.start("label") + len(label)
     if not label:
-        problem = _report(match, match.start(), "the box has no label")
+        problem = _report(match, start, "the box has no label")
         found.problems.append(problem)
         end = problem.end
     box = object.__new__(Box)
@@ -100,22 +115,18 @@ def _read_object(match: re.Match[str], fractions: Mapping[str, float], found: _F
     _set_x_min(box, fractions[x_min])
     _set_y_max(box, fractions[y_max])
     _set_x_max(box, fractions[x_max])
-    found.detections.append(_new_detection(label, box, codes))
-    found.spans.append((match.start(), end))
-
-
-def _new_detection(label: str, box: Box, codes: tuple[int, ...]) -> Detection:
     detection = object.__new__(Detection)
     _set_label(detection, label)
     _set_box(detection, box)
     _set_score(detection, None)
     _set_codes(detection, codes)
     _set_mask(detection, None)
-    return detection
+    found.detections.append(detection)
+    found.spans.append((start, end))
 
 
 def _read_codes(match: re.Match[str], problems: list[Problem]) -> tuple[int, ...]:
-    codes = tuple(map(int, _CODE.findall(match["masks"])))
+    codes = tuple(map(_CODES.__getitem__, match["masks"][4:-1].split("><seg")))
     reason = _why_no_mask(codes)
     if reason:
         problems.append(_report(match, match.start("masks"), reason))
@@ -149,14 +160,3 @@ def _why_no_mask(codes: tuple[int, ...]) -> str:
     if max(codes) >= NUM_MASK_TOKENS:
         return f"mask token {max(codes)} is above {NUM_MASK_TOKENS - 1}"
     return ""
-
-
-def _report_nearly_tokens(text: str, problems: list[Problem]) -> None:
-    reason = "not a token: <loc> has 4 digits and <seg> has 3"
-    nearly = [
-        Problem(start=match.start(), end=match.end(), reason=reason)
-        for match in _NEARLY_TOKENS.finditer(text)
-    ]
-    if nearly:
-        problems += nearly
-        problems.sort(key=lambda problem: problem.start)

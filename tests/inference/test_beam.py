@@ -70,14 +70,15 @@ def test_beams_for_everything_find_the_best_of_all_answers(seed, penalty):
         assert answer == best or scores[best] - scores[answer] < 1e-5
 
 
-@pytest.mark.parametrize("penalty", [0.0, 1.0])
+@pytest.mark.parametrize("penalty", [0.0, 1.0, 2.0])
 @pytest.mark.parametrize("beams", [1, 2, 3, 5])
-@pytest.mark.parametrize("seed", range(3))
-def test_few_beams_give_what_a_plain_search_gives(seed, beams, penalty):
+@pytest.mark.parametrize("texts", [PROMPTS, PROMPTS[:1]], ids=["batch", "alone"])
+@pytest.mark.parametrize("seed", range(2))
+def test_few_beams_give_what_a_plain_search_gives(seed, texts, beams, penalty):
     model = model_of(12, seed)
-    inputs = prompts_of(model, PROMPTS)
+    inputs = prompts_of(model, texts)
     found = beam_answers(model, inputs, 6, beams, penalty)
-    assert found == [plain_search(model, inputs, row, 6, beams, penalty) for row in range(len(PROMPTS))]
+    assert found == [plain_search(model, inputs, row, 6, beams, penalty) for row in range(len(texts))]
 
 
 def test_one_beam_is_greedy():

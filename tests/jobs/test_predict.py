@@ -114,6 +114,14 @@ def test_a_wrong_model_or_a_long_prompt_ends_the_work(folder, pictures, tmp_path
         run(folder, pictures, max_new_tokens=1000)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "limit"), [("caption en", 64), ("", 64), ("ocr", 256), ("detect a ; b", 256), ("segment a", 768)]
+)
+def test_answers_have_the_room_that_their_form_needs(prompt, limit):
+    assert PredictConfig(images=(Path("a"),), prompt=prompt).limit == limit
+    assert PredictConfig(images=(Path("a"),), prompt=prompt, max_new_tokens=5).limit == 5
+
+
 def test_memory_that_runs_out_on_a_device_is_a_work_error(folder, pictures, monkeypatch):
     def fail(*arguments, **settings):
         raise torch.OutOfMemoryError("no memory")
