@@ -12,8 +12,8 @@ from paligemma2.cli.options import Model
 from paligemma2.cli.terminal import print_note
 
 if TYPE_CHECKING:
-    from paligemma2.data.doctor import DataReport
-    from paligemma2.data.doctor_examples import ShownExample
+    from paligemma2.data.doctor.doctor import DataReport
+    from paligemma2.data.doctor.examples import ShownExample
     from paligemma2.drawing.page import Section, Table
 
 _WIDTH_OF_A_FILE = 160  # columns where stdout is no terminal: tables are not squeezed into 80

@@ -8,7 +8,7 @@ from paligemma2.assets import TINY_FOLDER
 from paligemma2.checkpoint.config_json import read_config
 from paligemma2.checkpoint.hub import resolve
 from paligemma2.checkpoint.open_checkpoint import open_checkpoint
-from paligemma2.data.doctor import DataReport, Doctor
+from paligemma2.data.doctor.doctor import DataReport, Doctor
 from paligemma2.data.registry import open_data
 from paligemma2.data.row_tasks import to_text
 from paligemma2.data.rows import DataRow, UnusableRow

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from paligemma2.data.doctor import DataReport
-from paligemma2.data.doctor_coverage import SplitCoverage
-from paligemma2.data.doctor_findings import RULES, SEVERITIES
+from paligemma2.data.doctor.coverage import SplitCoverage
+from paligemma2.data.doctor.doctor import DataReport
+from paligemma2.data.doctor.findings import RULES, SEVERITIES
 from paligemma2.drawing.attention import LOSS, ROLE_COLOURS, draw_attention
 from paligemma2.drawing.page import PIXEL_ART_BELOW, Section, Table, page_environment
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from paligemma2.data.doctor import DataReport
-from paligemma2.data.doctor_findings import RULES
+from paligemma2.data.doctor.doctor import DataReport
+from paligemma2.data.doctor.findings import RULES
 from paligemma2.jobs.data_check import DataCheckConfig, run
 from paligemma2.jobs.data_check_page import data_check_page, data_check_sections, shown_text, verdict
 from tests.jobs.broken_data import record, save_broken_data, write_lines

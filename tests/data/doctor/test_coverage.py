@@ -1,5 +1,5 @@
-from paligemma2.data.doctor_coverage import Coverage
-from paligemma2.data.doctor_findings import Findings
+from paligemma2.data.doctor.coverage import Coverage
+from paligemma2.data.doctor.findings import Findings
 
 
 def reported(coverage: Coverage) -> dict[str, list[str]]:

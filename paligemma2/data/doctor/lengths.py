@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from paligemma2.data.doctor_text import Complaint
+from paligemma2.data.doctor.text import Complaint
 from paligemma2.data.rows import DataRow
 from paligemma2.errors import InputError
 from paligemma2.processing.processor import Processor

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from paligemma2.data.doctor_examples import Showcase, ShownExample, show_examples
+from paligemma2.data.doctor.examples import Showcase, ShownExample, show_examples
 from paligemma2.data.rows import DataRow
 from paligemma2.types import Example
-from tests.data.doctor_rows import BOX, row, tiny_processor
+from tests.data.doctor.doctor_rows import BOX, row, tiny_processor
 
 
 def shown(*rows: DataRow, text_length: int | None = None) -> tuple[ShownExample, ...]:

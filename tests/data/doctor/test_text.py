@@ -2,10 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paligemma2.data.doctor_findings import RULES
-from paligemma2.data.doctor_text import answered, asked_labels, complaints
+from paligemma2.data.doctor.findings import RULES
+from paligemma2.data.doctor.text import answered, asked_labels, complaints
 from paligemma2.data.rows import Annotation, DataRow
-from tests.data.doctor_rows import BOX, annotation, row
+from tests.data.doctor.doctor_rows import BOX, annotation, row
 
 MASK = "<seg001>" * 16
 SWAPPED = "<loc0300><loc0200><loc0100><loc0400>"

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from paligemma2.data.doctor_findings import RULES, SEVERITIES, Findings, Place
+from paligemma2.data.doctor.findings import RULES, SEVERITIES, Findings, Place
 from paligemma2.errors import InputError
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from paligemma2.data import doctor_pictures
-from paligemma2.data.doctor_pictures import PictureSource, examine_picture, examine_pictures
+from paligemma2.data.doctor import pictures
+from paligemma2.data.doctor.pictures import PictureSource, examine_picture, examine_pictures
 from paligemma2.processing.image import MAX_FILE_BYTES
 from tests.small_model import save_picture
 
@@ -104,7 +104,7 @@ def test_processes_give_the_same_in_the_same_order(tmp_path: Path) -> None:
 
 
 def test_pictures_are_taken_only_as_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_pictures, "_SMALL", 1)
+    monkeypatch.setattr(pictures, "_SMALL", 1)
     taken: list[int] = []
 
     def sources() -> Iterator[tuple[int, PictureSource]]:

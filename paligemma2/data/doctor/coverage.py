@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from paligemma2.data.doctor_findings import Findings
+from paligemma2.data.doctor.findings import Findings
 
 TRAIN = "train"
 

@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from paligemma2.data.doctor_album import Album, AlbumSummary
-from paligemma2.data.doctor_coverage import Coverage, SplitCoverage
-from paligemma2.data.doctor_examples import Showcase, ShownExample, show_examples
-from paligemma2.data.doctor_findings import RULES, Finding, Findings, Place, Severity
-from paligemma2.data.doctor_lengths import Lengths, TextLengths
-from paligemma2.data.doctor_pictures import PictureSource, examine_pictures
-from paligemma2.data.doctor_text import answered, complaints
+from paligemma2.data.doctor.album import Album, AlbumSummary
+from paligemma2.data.doctor.coverage import Coverage, SplitCoverage
+from paligemma2.data.doctor.examples import Showcase, ShownExample, show_examples
+from paligemma2.data.doctor.findings import RULES, Finding, Findings, Place, Severity
+from paligemma2.data.doctor.lengths import Lengths, TextLengths
+from paligemma2.data.doctor.pictures import PictureSource, examine_pictures
+from paligemma2.data.doctor.text import answered, complaints
 from paligemma2.data.rows import DataRow, RowProblem
 from paligemma2.processing.processor import Processor
 from paligemma2.types import ParsedAnswer

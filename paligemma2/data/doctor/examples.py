@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from paligemma2.data.doctor_findings import Place
+from paligemma2.data.doctor.findings import Place
 from paligemma2.data.rows import DataRow
 from paligemma2.errors import InputError
 from paligemma2.model.prefix_mask import PrefixLayout

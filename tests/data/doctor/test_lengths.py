@@ -2,10 +2,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paligemma2.data.doctor_lengths import TextLengths
+from paligemma2.data.doctor.lengths import TextLengths
 from paligemma2.errors import InputError
 from paligemma2.types import Example
-from tests.data.doctor_rows import row, tiny_processor
+from tests.data.doctor.doctor_rows import row, tiny_processor
 
 WORDS = st.lists(st.sampled_from(["red", "circle", "ocr", "é", "<loc0001>"]), max_size=6).map(" ".join)
 

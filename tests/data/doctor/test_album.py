@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from paligemma2.data.doctor_album import Album, AlbumSummary
-from paligemma2.data.doctor_findings import Finding, Findings, Place
-from paligemma2.data.doctor_pictures import examine_picture
+from paligemma2.data.doctor.album import Album, AlbumSummary
+from paligemma2.data.doctor.findings import Finding, Findings, Place
+from paligemma2.data.doctor.pictures import examine_picture
 from paligemma2.data.rows import DataRow
 from paligemma2.data.synthetic.world import scene_sample
-from tests.data.doctor_rows import row
+from tests.data.doctor.doctor_rows import row
 
 
 def picture(index: int, side: int = 112) -> bytes:

@@ -4,9 +4,9 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from paligemma2.data.doctor_coverage import TRAIN
-from paligemma2.data.doctor_findings import Findings, Place
-from paligemma2.data.doctor_pictures import PictureFacts, PictureSource
+from paligemma2.data.doctor.coverage import TRAIN
+from paligemma2.data.doctor.findings import Findings, Place
+from paligemma2.data.doctor.pictures import PictureFacts, PictureSource
 from paligemma2.data.near_duplicates import SignatureTable, compare
 from paligemma2.data.rows import DataRow
 from paligemma2.types import ImageSource

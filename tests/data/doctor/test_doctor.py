@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from paligemma2.data.doctor import DataReport, Doctor
+from paligemma2.data.doctor.doctor import DataReport, Doctor
 from paligemma2.data.rows import DataRow, RowProblem
-from tests.data.doctor_rows import BOX, FILE, annotation, row, tiny_processor
+from tests.data.doctor.doctor_rows import BOX, FILE, annotation, row, tiny_processor
 from tests.small_model import save_picture
 
 
