@@ -1,4 +1,4 @@
-"""The way that `docs/boxes-and-masks.md` describes, at full length: COCO annotations to a detector that works."""
+"""The way that `docs/boxes-and-masks.md` describes, at full length: COCO annotations to a working detector."""
 
 from pathlib import Path
 
@@ -43,6 +43,5 @@ def test_coco_annotations_become_a_detector(tmp_path: Path) -> None:
     )
     transfer.run(config, lambda name, progress: None)
     before, after = scores("tiny", coco), scores(tmp_path / "detector", coco)
-    print(f"AP {before.ap:.3f} -> {after.ap:.3f}, AP50 {before.ap50:.3f} -> {after.ap50:.3f}")
     assert before.ap < 0.05
     assert after.ap50 > 0.4

@@ -171,8 +171,13 @@ def test_the_table_of_the_readme_has_the_measured_scores() -> None:
 
 def codec_table(record: Path) -> str:
     scores = json.loads(record.read_text(encoding="utf-8"))["scores"]
-    rows = [f"| {name} | {each['iou']:.3f} | {each['iou_fifth_swapped']:.3f} |" for name, each in scores.items()]
-    header = ["| figures | all codes right | a fifth of them swapped for near ones |", "| --- | ---: | ---: |"]
+    rows = [
+        f"| {name} | {each['iou']:.3f} | {each['iou_fifth_swapped']:.3f} |" for name, each in scores.items()
+    ]
+    header = [
+        "| figures | all codes right | a fifth of them swapped for near ones |",
+        "| --- | ---: | ---: |",
+    ]
     return "\n".join([*header, *rows])
 
 

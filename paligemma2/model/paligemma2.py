@@ -86,9 +86,7 @@ class PaliGemma2Model(nn.Module):
 
     def hidden_states(self, token_ids: Tensor, image_tokens: Tensor | None, layout: PrefixLayout) -> Tensor:
         """Hidden states after the final norm, [batch, seq, width]; see `embed` for the arguments."""
-        return self.language_model(
-            self.embed(token_ids, image_tokens), layout.positions, layout.dense
-        )
+        return self.language_model(self.embed(token_ids, image_tokens), layout.positions, layout.dense)
 
     def forward(self, token_ids: Tensor, pixel_values: Tensor | None, layout: PrefixLayout) -> Tensor:
         """Logits of every token at once, as in training.

@@ -48,6 +48,17 @@ _MIXTURE = Mixture(scenes=14, words=28, pairs=5, says=3, rows_per_scene=4, rows_
 _EASY_MIXTURE = dataclasses.replace(_MIXTURE, max_objects=2)
 _FULL_MIXTURE = dataclasses.replace(_MIXTURE, segmented=5)
 
+_JOINT_RECIPE = Recipe(
+    steps=500,
+    batch_size=_MIXTURE.rows,
+    optimizer="muon",
+    learning_rate=1.5e-3,
+    muon_learning_rate=0.015,
+    schedule="constant",
+    location_sigma=8.0,
+    checkpoint_every=100,
+)
+
 TINY_STAGES = (
     Stage(
         name="stage0",
@@ -61,50 +72,24 @@ TINY_STAGES = (
             checkpoint_every=150,
         ),
     ),
-    Stage(
-        name="stage1a",
-        image_size=98,
-        mixture=_EASY_MIXTURE,
-        recipe=Recipe(
-            steps=500,
-            batch_size=_EASY_MIXTURE.rows,
-            optimizer="muon",
-            learning_rate=1.5e-3,
-            muon_learning_rate=0.015,
-            schedule="constant",
-            location_sigma=8.0,
-            checkpoint_every=100,
-        ),
-    ),
+    Stage(name="stage1a", image_size=98, mixture=_EASY_MIXTURE, recipe=_JOINT_RECIPE),
     Stage(
         name="stage1b",
         image_size=98,
         mixture=_MIXTURE,
-        recipe=Recipe(
-            steps=450,
-            batch_size=_MIXTURE.rows,
-            optimizer="muon",
-            learning_rate=1.5e-3,
-            muon_learning_rate=0.015,
-            schedule="constant",
-            location_sigma=8.0,
-            checkpoint_every=100,
-        ),
+        recipe=dataclasses.replace(_JOINT_RECIPE, steps=450),
     ),
     Stage(
         name="stage2",
         image_size=112,
         mixture=_FULL_MIXTURE,
-        recipe=Recipe(
+        recipe=dataclasses.replace(
+            _JOINT_RECIPE,
             steps=850,
             batch_size=_FULL_MIXTURE.rows,
-            optimizer="muon",
-            learning_rate=1.5e-3,
-            muon_learning_rate=0.015,
+            schedule="cosine",
             warmup_fraction=0.02,
-            location_sigma=8.0,
             average_decay=0.995,
-            checkpoint_every=100,
         ),
     ),
 )

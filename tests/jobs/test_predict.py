@@ -115,7 +115,8 @@ def test_a_wrong_model_or_a_long_prompt_ends_the_work(folder, pictures, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("prompt", "limit"), [("caption en", 64), ("", 64), ("ocr", 256), ("detect a ; b", 256), ("segment a", 768)]
+    ("prompt", "limit"),
+    [("caption en", 64), ("", 64), ("ocr", 256), ("detect a ; b", 256), ("segment a", 768)],
 )
 def test_answers_have_the_room_that_their_form_needs(prompt, limit):
     assert PredictConfig(images=(Path("a"),), prompt=prompt).limit == limit
