@@ -1,4 +1,4 @@
-"""The way that `docs/boxes-and-masks.md` describes, at full length: COCO annotations to a working detector."""
+"""The way of `docs/boxes-and-masks.md` at full length: COCO annotations to a detector that works."""
 
 from pathlib import Path
 
