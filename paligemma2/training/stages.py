@@ -47,6 +47,7 @@ class Stage:
 _MIXTURE = Mixture(scenes=14, words=28, pairs=5, says=3, rows_per_scene=4, rows_per_pair=3)
 _EASY_MIXTURE = dataclasses.replace(_MIXTURE, max_objects=2)
 _FULL_MIXTURE = dataclasses.replace(_MIXTURE, segmented=5)
+_SCENE_MIXTURE = dataclasses.replace(_FULL_MIXTURE, scenes=18, says=0)
 
 _JOINT_RECIPE = Recipe(
     steps=500,
@@ -90,6 +91,20 @@ TINY_STAGES = (
             schedule="cosine",
             warmup_fraction=0.02,
             average_decay=0.995,
+        ),
+    ),
+    Stage(
+        name="stage3",
+        image_size=112,
+        mixture=_SCENE_MIXTURE,
+        recipe=dataclasses.replace(
+            _JOINT_RECIPE,
+            steps=400,
+            batch_size=_SCENE_MIXTURE.rows,
+            learning_rate=1.2e-3,
+            muon_learning_rate=0.012,
+            schedule="cosine",
+            average_decay=0.99,
         ),
     ),
 )
