@@ -60,15 +60,15 @@ def folder(tmp_path: Path) -> Path:
     save_picture(tmp_path / "picture.jpg")
     for name in ("first.png", "second.png", "pictures/a.png", "pictures/b.png"):
         save_picture(tmp_path / name)
-    for part, count in (("train", 4), ("valid", 2)):
+    for part, count, first_seed in (("train", 4, 0), ("valid", 2, 4)):
         rows = []
         for i in range(count):
-            save_picture(tmp_path / "my_data" / f"{part}{i}.png", seed=i)
+            save_picture(tmp_path / "my_data" / f"{part}{i}.png", seed=first_seed + i)
             rows.append(
                 json.dumps({"image": f"{part}{i}.png", "prefix": "sort the part", "suffix": "bin B3"})
             )
         (tmp_path / "my_data" / f"_annotations.{part}.jsonl").write_text("\n".join(rows))
-    write_coco_parts(tmp_path / "my_coco", train=6, valid=3)
+    write_coco_parts(tmp_path / "my_coco", train=24, valid=8)
     (tmp_path / "work").mkdir()
     return tmp_path
 
