@@ -14,9 +14,11 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from paligemma2.assets import MASK_CODEC_FOLDER, TINY_FOLDER
+from paligemma2.assets import MASK_CODEC_FOLDER, PICTURES_FOLDER, TINY_FOLDER
 from tests.checkpoint.hub_stand_in import HubStandIn
 from tests.coco_parts import write_coco_parts
 from tests.small_model import save_picture, save_small_model
@@ -167,6 +169,20 @@ def score_table(record: Path) -> str:
 def test_the_table_of_the_readme_has_the_measured_scores() -> None:
     _, table, _ = (PROJECT / "README.md").read_text(encoding="utf-8").split("<!-- scores -->")
     assert table.strip() == score_table(TINY_FOLDER / "pretraining.json")
+
+
+@needs_tiny
+def test_the_picture_of_the_readme_is_what_the_small_model_makes(tmp_path: Path) -> None:
+    (prompt,) = re.findall(r'--prompt "([^"]+)" --annotate …', (PROJECT / "README.md").read_text("utf-8"))
+    picture = PICTURES_FOLDER / "shapes.png"
+    succeed(
+        paligemma2(["predict", "--prompt", prompt, "--annotate", str(tmp_path), str(picture)]),
+        tmp_path,
+        environment(),
+    )
+    with Image.open(tmp_path / "shapes.png") as made, Image.open(PROJECT / "docs/shapes.png") as shown:
+        # Another Pillow may smooth edges otherwise; another box or mask moves far more.
+        assert np.abs(np.int16(made) - np.int16(shown)).mean() < 0.5
 
 
 def codec_table(record: Path) -> str:

@@ -24,7 +24,7 @@ from paligemma2.checkpoint.config_json import read_json
 from paligemma2.checkpoint.safetensors_writer import tensor_bytes
 from paligemma2.checkpoint.weights import Problems, StoredTensor, check_tensors
 from paligemma2.errors import CheckpointError
-from paligemma2.model.mask_codec import MaskCodec, MaskCodecConfig
+from paligemma2.model.mask_codec import MaskCodec, MaskCodecConfig, set_memory_format
 
 DEFAULT = "default"
 OFFICIAL_NAME = "vae-oid"
@@ -104,7 +104,7 @@ def load_mask_codec(source: str | Path = DEFAULT) -> LoadedMaskCodec:
     codec = MaskCodec(_check(path, tensors))
     codec.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
     codec.eval().requires_grad_(False)
-    codec.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster on a CPU
+    set_memory_format(codec, torch.channels_last)
     fingerprint = fingerprint_of(codec)
     return LoadedMaskCodec(
         codec=codec, name=name or f"{path.stem}@{fingerprint[:_PREFIX_LENGTH]}", fingerprint=fingerprint

@@ -1,15 +1,13 @@
 """`paligemma2 data check`."""
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from paligemma2.cli.options import Model
-from paligemma2.cli.terminal import print_note
+from paligemma2.cli.terminal import print_note, rows_counter
 
 if TYPE_CHECKING:
     from paligemma2.data.doctor.doctor import DataReport
@@ -58,7 +56,7 @@ def data_check(
         num_first=examples,
         num_workers=workers,
     )
-    with _row_counter() as on_row:
+    with rows_counter("checked") as on_row:
         report = run(config, on_row=on_row)
     _print_report(report)
     if html is not None:
@@ -66,21 +64,6 @@ def data_check(
         print_note("page", str(html))
     if report.count("error") or (strict and report.count("warning")):
         raise typer.Exit(1)
-
-
-@contextmanager
-def _row_counter() -> Iterator[Callable[[int], None]]:
-    """The number of rows so far, on a terminal only; gone at the end."""
-    if not sys.stderr.isatty():
-        yield lambda done: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.completed:,} rows checked"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task("", total=None)
-        yield lambda done: bars.update(task, completed=done)
 
 
 def _print_report(report: "DataReport") -> None:

@@ -1,19 +1,18 @@
 """The shipped model from nothing: three stages, then its scores on pictures it never saw."""
 
 import json
-import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
-import paligemma2
 from paligemma2.checkpoint.mask_codec_files import load_mask_codec, record_mask_codec
 from paligemma2.checkpoint.save import save_model
 from paligemma2.data.synthetic.world import VOCABULARY
 from paligemma2.errors import InputError
 from paligemma2.inference.predictor import PaliGemma2, load
+from paligemma2.jobs.versions import versions
 from paligemma2.jobs.world_scores import WorldScores, score_world
 from paligemma2.processing.tiny_tokenizer import build_tiny_tokenizer, companion_files
 from paligemma2.training.stages import LATER_WORDS, TINY_STAGES, Stage, train_stages
@@ -98,11 +97,7 @@ def _score(predictor: PaliGemma2, examples: int) -> dict[str, WorldScores]:
 def _write_record(config: PretrainConfig, scores: dict[str, WorldScores]) -> None:
     record = {
         "command": "paligemma2 pretrain tiny",
-        "versions": {
-            "paligemma2": paligemma2.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
         "stages": [asdict(stage) for stage in config.stages],
         "scores": {split: asdict(values) for split, values in scores.items()},
     }

@@ -2,16 +2,15 @@
 
 import json
 import math
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import torch
 from torch import Tensor
 
-import paligemma2
 from paligemma2.checkpoint.atomic import new_folder
 from paligemma2.checkpoint.mask_codec_files import (
     CODEC_FILE,
@@ -21,6 +20,8 @@ from paligemma2.checkpoint.mask_codec_files import (
 )
 from paligemma2.data.synthetic.mask_pictures import FAMILIES, Drawing, draw_figure, held_out_figure
 from paligemma2.errors import InputError
+from paligemma2.jobs.versions import versions
+from paligemma2.metrics.masks import mask_iou
 from paligemma2.model.mask_codec import MaskCodec
 from paligemma2.training.mask_codec_stage import (
     MASK_CODEC_RECIPE,
@@ -130,21 +131,6 @@ def score_mask_codec(codec: MaskCodec, *, examples: int, split: str = "test") ->
     return {family: _score(codec, family, split, examples) for family in FAMILIES}
 
 
-def mask_iou(restored: Tensor, masks: Tensor) -> Tensor:
-    """Intersection over union of each mask.
-
-    Args:
-        restored: float [batch, 64, 64] from the decoder; inside above 0.
-        masks: float [batch, 64, 64] from 0 to 1; inside from 0.5.
-
-    Returns:
-        float32 [batch].
-    """
-    mine, theirs = restored > 0, masks >= 0.5
-    both, either = (mine & theirs).sum((1, 2)), (mine | theirs).sum((1, 2))
-    return both / either.clamp(min=1)
-
-
 def _score(codec: MaskCodec, family: str, split: str, examples: int) -> MaskCodecScores:
     figures = [held_out_figure(family, split, index) for index in range(examples)]
     straight, turned = (
@@ -175,7 +161,8 @@ def _score(codec: MaskCodec, family: str, split: str, examples: int) -> MaskCode
 
 
 def _mean_iou(codec: MaskCodec, codes: Tensor, masks: Tensor) -> float:
-    return mask_iou(codec.decode(codes), masks).mean().item()
+    restored = codec.decode(codes).numpy() > 0
+    return fmean(mask_iou(mine, theirs) for mine, theirs in zip(restored, masks.numpy() >= 0.5, strict=True))
 
 
 def _with_neighbours(codec: MaskCodec, codes: Tensor, share: float, generator: torch.Generator) -> Tensor:
@@ -192,11 +179,7 @@ def _write_record(
 ) -> None:
     record = {
         "command": "paligemma2 pretrain mask-codec",
-        "versions": {
-            "paligemma2": paligemma2.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
         "name": loaded.name,
         "fingerprint": loaded.fingerprint,
         "config": asdict(loaded.codec.config),

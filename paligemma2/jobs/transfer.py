@@ -1,20 +1,17 @@
 """Transfer: fine-tune a model on the user's examples, and say how much better it got."""
 
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
 
-import torch
-
-import paligemma2
 from paligemma2.checkpoint.save import save_model
 from paligemma2.data.jsonl import ExampleBatches, fingerprint, read_split
 from paligemma2.data.loader import load_batches
 from paligemma2.errors import InputError
 from paligemma2.inference.predictor import PaliGemma2, load
+from paligemma2.jobs.versions import versions
 from paligemma2.metrics.answers import exact_match
 from paligemma2.metrics.detection import mean_box_iou
 from paligemma2.processing.parsing import parse_answer
@@ -192,11 +189,7 @@ def _metric(examples: Sequence[Example]) -> tuple[str, Callable[[Sequence[str]],
 def _record(config: TransferConfig, report: TransferReport) -> dict[str, object]:
     return {
         "transfer": asdict(config),
-        "versions": {
-            "paligemma2": paligemma2.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
         "scores": {
             "metric": report.metric,
             "before": report.before,

@@ -27,7 +27,7 @@ from paligemma2.data.synthetic.mask_pictures import (
 )
 from paligemma2.data.synthetic.seeds import random_for
 from paligemma2.model.config import NUM_MASK_TOKENS
-from paligemma2.model.mask_codec import MaskCodec, MaskCodecConfig, ResidualBlock
+from paligemma2.model.mask_codec import MaskCodec, MaskCodecConfig, ResidualBlock, set_memory_format
 from paligemma2.training.recipe import Recipe
 from paligemma2.training.trainer import ProgressCallback, Trainer
 
@@ -210,7 +210,7 @@ def train_mask_codec(
     torch.manual_seed(SEED)
     codec = MaskCodec(MASK_CODEC_CONFIG)
     initialize_codec(codec)
-    _set_memory_format(codec, torch.channels_last)  # faster on a CPU
+    set_memory_format(codec, torch.channels_last)
     training = MaskCodecTraining(codec, quantise_from=recipe.steps // 16, revive_until=recipe.steps * 3 // 4)
     make = MaskBatches(split="train", batch_size=recipe.batch_size)
 
@@ -219,9 +219,5 @@ def train_mask_codec(
 
     progress = partial(on_progress, STAGE_NAME)
     Trainer(training, recipe, training.loss, folder=folder, on_progress=progress).fit(batches)
-    _set_memory_format(codec, torch.contiguous_format)
+    set_memory_format(codec, torch.contiguous_format)
     return codec.requires_grad_(True)
-
-
-def _set_memory_format(codec: MaskCodec, memory_format: torch.memory_format) -> None:
-    codec.to(memory_format=memory_format)  # type: ignore[call-overload]

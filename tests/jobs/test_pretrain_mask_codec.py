@@ -2,7 +2,6 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from paligemma2.assets import MASK_CODEC_FOLDER
 from paligemma2.checkpoint.mask_codec_files import load_mask_codec
@@ -11,7 +10,6 @@ from paligemma2.errors import InputError
 from paligemma2.jobs.pretrain_mask_codec import (
     CODEC_NAME,
     MaskCodecPretrainConfig,
-    mask_iou,
     run,
     score_mask_codec,
 )
@@ -40,18 +38,6 @@ def test_a_short_run_ends_in_a_codec_with_its_record(tmp_path: Path) -> None:
     assert {scores["examples"] for scores in record["scores"].values()} <= {2, 3}
     with pytest.raises(InputError, match="exists"):
         run(config, lambda name, progress: None)
-
-
-def test_the_overlap_of_masks_is_counted_in_pixels() -> None:
-    masks, restored = torch.zeros(3, 64, 64), torch.full((3, 64, 64), -1.0)
-    masks[:, :32] = 1.0
-    restored[0, :32] = 0.5
-    restored[1, 16:48] = 0.5
-    assert mask_iou(restored, masks).tolist() == pytest.approx([1.0, 1 / 3, 0.0])
-
-
-def test_nothing_restored_of_nothing_is_no_overlap() -> None:
-    assert mask_iou(torch.full((1, 64, 64), -1.0), torch.zeros(1, 64, 64)).tolist() == [0.0]
 
 
 def test_the_codec_of_the_package_restores_figures_it_never_saw() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from paligemma2.data.formats.boxes import check_has_no_text, checked_box, note
 from paligemma2.data.formats.outlines import largest_polygon
