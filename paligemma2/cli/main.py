@@ -45,6 +45,10 @@ def _options(
     """PaliGemma 2: ask a vision-language model about pictures, and teach it new tasks."""
 
 
+class _Terminated(BaseException):
+    """SIGTERM came. As with `KeyboardInterrupt`, no `except Exception` on the way up holds it back."""
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit.
 
@@ -56,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     own = words[: words.index("--")] if "--" in words else words
     is_debug = "--debug" in own
     words = [word for word in own if word != "--debug"] + words[len(own) :]
-    with _sigterm_as_error():
+    with _sigterm_raises():
         try:
             code = _run(words)
             sys.stdout.flush()
@@ -91,6 +95,8 @@ def _report(error: BaseException, *, is_debug: bool) -> int:
         traceback.print_exception(error)
     if isinstance(error, KeyboardInterrupt):
         error = Interrupted("stopped by Ctrl-C", signal_number=signal.SIGINT)
+    if isinstance(error, _Terminated):
+        error = Interrupted("stopped by SIGTERM", signal_number=signal.SIGTERM)
     if isinstance(error, PaliGemmaError):
         return print_error(error)
     if hasattr(error, "format_message"):  # typer's errors of usage, whose class differs between versions
@@ -129,7 +135,7 @@ def _write_any_text() -> None:
 
 
 @contextmanager
-def _sigterm_as_error() -> Iterator[None]:
+def _sigterm_raises() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -138,7 +144,7 @@ def _sigterm_as_error() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         if os.getpid() != process:  # a worker that was forked from here
             os._exit(128 + number)
-        raise Interrupted("stopped by SIGTERM", signal_number=number)
+        raise _Terminated
 
     previous = signal.signal(signal.SIGTERM, stop)
     try:

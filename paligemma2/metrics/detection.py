@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 
 from paligemma2.types import Box, Detection
 
+_RANKED_DIGITS = 9
+
 
 def box_iou(a: Box, b: Box) -> float:
     """Area that two boxes share, over the area that they cover together: 0 (apart) to 1 (equal).
@@ -29,8 +31,9 @@ def mean_box_iou(predicted: Sequence[Detection], expected: Sequence[Detection]) 
     """Mean overlap of the objects of one picture, where a missing or an extra object counts as 0.
 
     A predicted and an expected object can be partners when their labels are equal. Partners are chosen
-    greedily: the pair with the highest IoU first, every object at most once. The sum of the partners' IoU is
-    divided by max(number predicted, number expected). Where both are empty the score is 1.
+    greedily: the pair with the highest IoU first (of equal ones, the objects named first), every object at
+    most once. The sum of the partners' IoU is divided by max(number predicted, number expected). Where both
+    are empty the score is 1.
     """
     return mean_overlap(predicted, expected, lambda guess, truth: box_iou(guess.box, truth.box))
 
@@ -50,17 +53,19 @@ def _partner_overlaps(
     expected: Sequence[Detection],
     overlap: Callable[[Detection, Detection], float],
 ) -> list[float]:
-    pairs = sorted(
-        (-overlap(guess, truth), i, j)
+    pairs = [
+        (overlap(guess, truth), i, j)
         for i, guess in enumerate(predicted)
         for j, truth in enumerate(expected)
         if guess.label == truth.label
-    )
+    ]
+    # Rounded, so that which of two equal overlaps comes first is not left to the last bit of a float.
+    pairs.sort(key=lambda pair: (-round(pair[0], _RANKED_DIGITS), pair[1], pair[2]))
     free_guesses, free_truths = set(range(len(predicted))), set(range(len(expected)))
     overlaps = []
-    for negative_overlap, i, j in pairs:
+    for value, i, j in pairs:
         if i in free_guesses and j in free_truths:
             free_guesses.remove(i)
             free_truths.remove(j)
-            overlaps.append(-negative_overlap)
+            overlaps.append(value)
     return overlaps

@@ -108,11 +108,28 @@ def test_sigterm_ends_with_143_and_its_handler_goes_away(run, failing, folder, t
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_no_reader_that_survives_everything_survives_sigterm():
+    program = """
+import os, signal, time
+from paligemma2.cli import main
+def read_damaged_picture(words):
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    except Exception:
+        return 0
+main._run = read_damaged_picture
+main.main([])
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (143, "error: stopped by SIGTERM\n")
+
+
 def test_a_forked_worker_ends_quietly_on_sigterm():
     program = """
 import os, signal, time
-from paligemma2.cli.main import _sigterm_as_error
-with _sigterm_as_error():
+from paligemma2.cli.main import _sigterm_raises
+with _sigterm_raises():
     worker = os.fork()
     if not worker:
         time.sleep(60)
