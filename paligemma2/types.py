@@ -1,5 +1,6 @@
 """The plain values that travel between the layers. No tensors, no torch."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,6 +71,27 @@ class Generation:
     num_prompt_tokens: int
     log_probs: tuple[float, ...] = field(default=(), compare=False, repr=False)
     location_log_probs: tuple[float, ...] = field(default=(), compare=False, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredSuffix:
+    """How likely the model finds an answer.
+
+    `log_probs` are the natural logarithms of the probability of each token, the end token last.
+    """
+
+    suffix: str
+    log_probs: tuple[float, ...]
+
+    @property
+    def log_prob(self) -> float:
+        """Of the whole answer, end token included; the most likely of several answers has the largest."""
+        return math.fsum(self.log_probs)
+
+    @property
+    def perplexity(self) -> float:
+        """1 for an answer without doubt; the mean over the tokens makes answers of any length comparable."""
+        return math.exp(-self.log_prob / len(self.log_probs))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

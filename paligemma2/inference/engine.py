@@ -61,7 +61,7 @@ def decode(
             fit into the model's context; the constraints are not one per row, or too long.
     """
     check_decoding(decoding)
-    _check_room(model, inputs, decoding.max_new_tokens)
+    check_room(model, inputs, decoding.max_new_tokens)
     grammars = _checked(constraints, len(inputs.ids))
     choose = _chooser(inputs, decoding, model.config)
     inputs = inputs.to(model.device)
@@ -166,7 +166,12 @@ def _checked(constraints: Sequence[Constraint | None] | None, num_rows: int) -> 
     return constraints
 
 
-def _check_room(model: PaliGemma2Model, inputs: ModelInputs, max_new_tokens: int) -> None:
+def check_room(model: PaliGemma2Model, inputs: ModelInputs, max_new_tokens: int) -> None:
+    """Nothing, if the prompts and `max_new_tokens` more tokens fit into the model's context.
+
+    Raises:
+        InputError: they do not.
+    """
     room = model.config.text.max_positions - inputs.token_ids.shape[1]
     if max_new_tokens > room:
         raise InputError(

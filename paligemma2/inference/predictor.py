@@ -19,6 +19,7 @@ from paligemma2.inference.detection import Selection, label_groups, read_objects
 from paligemma2.inference.devices import Dtype, device_named, dtype_named
 from paligemma2.inference.engine import Token, decode
 from paligemma2.inference.masks import with_masks
+from paligemma2.inference.scoring import score_suffixes
 from paligemma2.inference.search import Search, find_objects
 from paligemma2.model.config import ModelConfig
 from paligemma2.model.mask_codec import MaskCodec
@@ -27,7 +28,15 @@ from paligemma2.processing import prompts
 from paligemma2.processing.image import open_image
 from paligemma2.processing.processor import ModelInputs, Processor
 from paligemma2.processing.prompts import Prompt
-from paligemma2.types import Decoding, Detection, FinishReason, Generation, ImageSource, ParsedAnswer
+from paligemma2.types import (
+    Decoding,
+    Detection,
+    FinishReason,
+    Generation,
+    ImageSource,
+    ParsedAnswer,
+    ScoredSuffix,
+)
 
 GREEDY = Decoding()
 DEFAULT_MAX_NEW_TOKENS = GREEDY.max_new_tokens
@@ -149,6 +158,25 @@ class PaliGemma2:
         if rest := decoder.finish():
             yield rest
         return self._generation(tokens, inputs.token_ids.shape[1])
+
+    def score(
+        self, images: Images, prefix: str | Prompt, suffixes: Sequence[str], *, batch_size: int = 16
+    ) -> list[ScoredSuffix]:
+        """How likely each of some answers to a prompt is; the prompt is read once.
+
+        Args:
+            images: the picture or pictures that the prompt is about.
+            prefix: the prompt.
+            suffixes: the answers; location and mask tokens in them are meant.
+            batch_size: answers that are read at once.
+
+        Raises:
+            InputError: there are no suffixes, or one does not fit the context.
+            ImageError: an image cannot be read.
+        """
+        ids = [self.processor.suffix_ids(suffix) for suffix in suffixes]
+        scores = score_suffixes(self.model, self.encode(images, prefix), ids, batch_size=batch_size)
+        return [ScoredSuffix(suffix=s, log_probs=row) for s, row in zip(suffixes, scores, strict=True)]
 
     def caption(self, images: Images, language: str = "en") -> str:
         """A short caption."""

@@ -97,11 +97,13 @@ class KVCache:
         """Count `new` tokens as stored, after every layer has written them."""
         self.length += new
 
-    def visible(self, window: int | None) -> Tensor:
-        """Bool [batch, 1, 1, length + 1]: what the token in the next slot may see, itself included."""
-        end = self.length + 1
-        visible = self.is_valid[:, :end].clone()
-        visible[:, -1] = True
+    def visible(self, window: int | None, new: int = 1) -> Tensor:
+        """Bool [batch, 1, new, length + new]: what the tokens of the next slots may see, itself included."""
+        end = self.length + new
+        is_valid = self.is_valid[:, None, :end].repeat(1, new, 1)
+        slots = torch.arange(end, device=is_valid.device)
+        distance = slots[self.length :, None] - slots
+        is_valid[..., self.length :] = distance[:, self.length :] >= 0
         if window is not None:
-            visible[:, : max(end - window, 0)] = False
-        return visible[:, None, None]
+            is_valid &= distance < window
+        return is_valid[:, None]

@@ -1,5 +1,7 @@
 """The whole model: image encoder, linear projector, decoder (PaliGemma 2, arXiv:2412.03555)."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -139,14 +141,30 @@ class PaliGemma2Model(nn.Module):
         Raises:
             InputError: the cache is full.
         """
-        if cache.length == cache.capacity:
+        return self.extend(token_ids[:, None], cache)[:, 0]
+
+    def extend(self, token_ids: Tensor, cache: KVCache) -> Tensor:
+        """Several more tokens per row, each of which sees those before it.
+
+        Args:
+            token_ids: int64 [batch, new], known tokens of the suffix.
+            cache: as left by `prefill`, `step` or `extend`; is updated.
+
+        Returns:
+            float32 logits [batch, new, vocab] of the token after each.
+
+        Raises:
+            InputError: the cache has no room for them.
+        """
+        new = token_ids.shape[1]
+        if cache.length + new > cache.capacity:
             raise InputError(
-                f"the cache is full with {cache.capacity} tokens",
+                f"the cache is full with {cache.length} of {cache.capacity} tokens; {new} more do not fit",
                 hint="reserve more max_new_tokens in prefill",
             )
-        x = self.language_model.embed(token_ids[:, None])
-        positions = cache.next_positions[:, None]
-        hidden = self.language_model(x, positions, cache.visible, cache)
-        cache.is_valid[:, cache.length - 1] = True
-        cache.next_positions = cache.next_positions + 1
-        return self.language_model.logits(hidden[:, -1])
+        x = self.language_model.embed(token_ids)
+        positions = cache.next_positions[:, None] + torch.arange(new, device=x.device)
+        hidden = self.language_model(x, positions, partial(cache.visible, new=new), cache)
+        cache.is_valid[:, cache.length - new : cache.length] = True
+        cache.next_positions = cache.next_positions + new
+        return self.language_model.logits(hidden)

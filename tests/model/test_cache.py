@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from paligemma2.errors import InputError
 from paligemma2.model.cache import KVCache
 from paligemma2.model.config import TextConfig
 from paligemma2.model.paligemma2 import PaliGemma2Model
@@ -103,6 +104,21 @@ def test_memory_is_reserved_once_and_filled_to_the_end(
     assert cache.keys.abs().sum((0, 1, 2, 4)).gt(0).all()
 
 
+@pytest.mark.parametrize("window", [None, 3, 100])
+def test_known_tokens_read_at_once_give_the_logits_of_one_by_one(
+    small_model: Callable[..., PaliGemma2Model], window: int | None
+) -> None:
+    model = small_model(sliding_window=window)
+    tokens, expected = greedy(model, prompts(), images())
+    ids, layout = left_padded(prompts())
+    first, cache = model.prefill(ids, model.encode_images(images()), layout, NUM_NEW)
+    parts = [first[:, None], model.extend(tokens[:, :4], cache), model.extend(tokens[:, 4:-1], cache)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), expected, atol=1e-4, rtol=0)
+    assert cache.length == ids.shape[1] + NUM_NEW - 1
+    with pytest.raises(InputError, match="the cache is full with 26 of 27 tokens; 2 more do not fit"):
+        model.extend(tokens[:, :2], cache)
+
+
 def test_written_keys_come_back_as_views() -> None:
     config = TextConfig(
         vocab_size=8,
@@ -134,6 +150,8 @@ def test_padding_and_empty_slots_are_never_visible() -> None:
     assert cache.visible(None)[:, 0, 0].int().tolist() == [[1, 1, 1, 1], [0, 0, 1, 1]]
     assert cache.visible(2)[:, 0, 0].int().tolist() == [[0, 0, 1, 1], [0, 0, 1, 1]]
     assert cache.visible(1)[:, 0, 0].int().tolist() == [[0, 0, 0, 1], [0, 0, 0, 1]]
+    assert cache.visible(None, 2)[1, 0].int().tolist() == [[0, 0, 1, 1, 0], [0, 0, 1, 1, 1]]
+    assert cache.visible(2, 2)[0, 0].int().tolist() == [[0, 0, 1, 1, 0], [0, 0, 0, 1, 1]]
     assert not cache.is_valid[:, 3:].any(), "asking what is visible stores nothing"
 
 

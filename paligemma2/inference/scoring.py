@@ -1,0 +1,60 @@
+"""How likely the model finds given answers, from one reading of the prompt."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from paligemma2.errors import InputError
+from paligemma2.inference.engine import check_room
+from paligemma2.model.cache import KVCache
+from paligemma2.model.paligemma2 import PaliGemma2Model
+from paligemma2.processing.processor import ModelInputs
+
+
+@torch.inference_mode()
+def score_suffixes(
+    model: PaliGemma2Model, inputs: ModelInputs, suffixes: Sequence[Sequence[int]], *, batch_size: int
+) -> list[tuple[float, ...]]:
+    """The natural logarithms of the probability of each token of each suffix after one prompt.
+
+    Probabilities are the model's own among the tokens that may be produced, as in `engine.Token`. The prompt
+    is read once; of a suffix the last token is only predicted, never read.
+
+    Args:
+        model: in evaluation mode.
+        inputs: one prompt.
+        suffixes: token ids, the end token included; none is empty.
+        batch_size: suffixes that are read at once.
+
+    Raises:
+        InputError: there is nothing to score, `batch_size` is below 1, or a suffix does not fit the context.
+    """
+    if not suffixes:
+        raise InputError("there are no suffixes to score", hint="give one or more")
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}", hint="give at least 1")
+    longest = max(map(len, suffixes))
+    check_room(model, inputs, longest)
+    inputs = inputs.to(model.device)
+    image_tokens = model.encode_images(inputs.pixel_values)[inputs.image_index]
+    first, cache = model.prefill(inputs.token_ids, image_tokens, inputs.layout, longest)
+    scores: list[tuple[float, ...]] = []
+    for start in range(0, len(suffixes), batch_size):
+        scores += _score(model, first, cache, suffixes[start : start + batch_size])
+    return scores
+
+
+def _score(
+    model: PaliGemma2Model, first: Tensor, cache: KVCache, suffixes: Sequence[Sequence[int]]
+) -> list[tuple[float, ...]]:
+    longest = max(map(len, suffixes))
+    padded = [[*suffix, *[model.config.pad_token_id] * (longest - len(suffix))] for suffix in suffixes]
+    token_ids = torch.tensor(padded, device=first.device)
+    logits = first[:, None].expand(len(suffixes), -1, -1)
+    if longest > 1:
+        logits = torch.cat((logits, model.extend(token_ids[:, :-1], cache.repeated(len(suffixes)))), dim=1)
+    offered = logits[..., : model.config.num_text_rows]
+    log_probs = offered.gather(2, token_ids[..., None])[..., 0] - offered.logsumexp(dim=-1)
+    rows = zip(log_probs.tolist(), suffixes, strict=True)
+    return [tuple(row[: len(suffix)]) for row, suffix in rows]
