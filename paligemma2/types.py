@@ -39,30 +39,35 @@ class Decoding:
         method: "greedy" takes the most likely token at each step, "sample" draws one, "beam" keeps the best
             few answers side by side and gives the best that ended.
         temperature: sample: logits are divided by it; near 0 is greedy, 1 is the model's own distribution.
+        top_k: sample: only so many of the most likely tokens are drawn from; None leaves none out.
         top_p: sample: only the fewest tokens that together have this probability are drawn from.
         seed: sample: an answer depends on its own picture, prompt and seed, not on the rest of the batch.
         beams: beam: how many answers are kept side by side.
         length_penalty: beam: answers are compared by the sum of their tokens' log-probabilities divided by
             their length (end token included) to this power; 0 compares probabilities (big_vision), 1 is the
             default of Hugging Face.
+        stop: greedy and sample: the answer ends before the first of these texts.
     """
 
     max_new_tokens: int = 64
     method: DecodingMethod = "greedy"
     temperature: float = 1.0
+    top_k: int | None = None
     top_p: float = 1.0
     seed: int = 0
     beams: int = 3
     length_penalty: float = 0.0
+    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
     """What the model wrote for one prompt.
 
-    `token_ids` are without the end token; `finish_reason` is "stop" when the model ended by itself and
-    "length" when `max_new_tokens` ran out. `log_probs` are the natural logarithms of the model's probability
-    of each of `token_ids`, `location_log_probs` those of all location tokens together at the same places.
+    `token_ids` are without the end token; `finish_reason` is "stop" when the model ended by itself or wrote a
+    stop text (which `text` is without) and "length" when `max_new_tokens` ran out. `log_probs` are the
+    natural logarithms of the model's probability of each of `token_ids`, `location_log_probs` those of all
+    location tokens together at the same places.
     """
 
     text: str

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -20,6 +20,10 @@ from paligemma2.types import Decoding
 
 _Choose = Callable[[Tensor], Tensor]
 """Logits of the tokens that may be produced, float32 [batch, text rows], to the chosen ids, int64 [batch]."""
+
+
+HasStopped: TypeAlias = Callable[[int], bool]
+"""Whether a row, given by its number, is to go on no further than the tokens that were yielded."""
 
 
 class Token(NamedTuple):
@@ -41,6 +45,7 @@ def decode(
     decoding: Decoding,
     *,
     constraints: Sequence[Constraint | None] | None = None,
+    has_stopped: HasStopped | None = None,
 ) -> Iterator[list[Token | None]]:
     """The tokens of a batch as they are decoded; with beams, when all are known.
 
@@ -52,6 +57,7 @@ def decode(
         inputs: prompts padded on the left.
         decoding: how tokens are chosen.
         constraints: for each row the grammar that its answer must keep to, or None.
+        has_stopped: asked after each token whether a row is to end with it; not with beams.
 
     Yields:
         For each row the new token (the end token included), or None if the row had ended before.
@@ -70,7 +76,7 @@ def decode(
     if decoding.method == "beam":
         yield from _in_steps(beam_search(model, logits, cache, decoding, grammars))
     else:
-        yield from _step_by_step(model, logits, cache, decoding, choose, grammars)
+        yield from _step_by_step(model, logits, cache, decoding, choose, grammars, has_stopped)
 
 
 def check_decoding(decoding: Decoding) -> None:
@@ -83,13 +89,17 @@ def check_decoding(decoding: Decoding) -> None:
         "max_new_tokens": (decoding.max_new_tokens >= 1, "give at least 1"),
         "method": (decoding.method in _SETTINGS, f"use one of {', '.join(_SETTINGS)}"),
         "temperature": (0 < decoding.temperature < math.inf, "give a number above 0, or method='greedy'"),
+        "top_k": (decoding.top_k is None or decoding.top_k >= 1, "give at least 1, or None"),
         "top_p": (0 < decoding.top_p <= 1, "give a probability above 0; 1 leaves no token out"),
+        "stop": (_are_texts(decoding.stop), "give a tuple of texts of at least one character"),
         "beams": (decoding.beams >= 1, "give at least 1"),
         "length_penalty": (0 <= decoding.length_penalty < math.inf, "give 0 or more"),
     }
     for name, (is_right, hint) in ranges.items():
         if not is_right:
             raise InputError(f"{name} is {getattr(decoding, name)!r}", hint=hint)
+    if decoding.stop and decoding.method == "beam":
+        raise InputError(f"stop is {decoding.stop!r} with beams", hint="use method='greedy' or 'sample'")
     for method, names in _SETTINGS.items():
         for name in names if method != decoding.method else ():
             if getattr(decoding, name) != getattr(Decoding, name):
@@ -101,9 +111,13 @@ def check_decoding(decoding: Decoding) -> None:
 
 _SETTINGS: dict[str, tuple[str, ...]] = {
     "greedy": (),
-    "sample": ("temperature", "top_p", "seed"),
+    "sample": ("temperature", "top_k", "top_p", "seed"),
     "beam": ("beams", "length_penalty"),
 }
+
+
+def _are_texts(stop: Sequence[str]) -> bool:
+    return not isinstance(stop, str) and all(isinstance(text, str) and text for text in stop)
 
 
 def _step_by_step(
@@ -113,6 +127,7 @@ def _step_by_step(
     decoding: Decoding,
     choose: _Choose,
     grammars: Sequence[Constraint | None],
+    has_stopped: HasStopped | None,
 ) -> Iterator[list[Token | None]]:
     end = model.config.eos_token_id
     progress = Progress(grammars, decoding.max_new_tokens, end)
@@ -123,6 +138,9 @@ def _step_by_step(
         tokens = _tokens(offered, chosen, has_ended, model.config.location_rows)
         yield tokens
         has_ended = has_ended | (chosen == end)
+        if has_stopped is not None:
+            stopped = [has_stopped(row) for row in range(len(tokens))]
+            has_ended = has_ended | torch.tensor(stopped, device=has_ended.device)
         if count == decoding.max_new_tokens or bool(has_ended.all()):
             return
         progress.advance([None if token is None else token.id for token in tokens])
@@ -150,7 +168,9 @@ def _chooser(inputs: ModelInputs, decoding: Decoding, config: ModelConfig) -> _C
 
     def choose(logits: Tensor) -> Tensor:
         draws = draw(streams, logits.device)
-        return sample(logits, draws, temperature=decoding.temperature, top_p=decoding.top_p)
+        return sample(
+            logits, draws, temperature=decoding.temperature, top_k=decoding.top_k, top_p=decoding.top_p
+        )
 
     return choose
 

@@ -14,10 +14,10 @@ from paligemma2.checkpoint.load import load_model
 from paligemma2.checkpoint.mask_codec_files import check_mask_codec, load_mask_codec
 from paligemma2.checkpoint.weights import OnProgress
 from paligemma2.errors import InputError
+from paligemma2.inference.answers import stream_answer, write_answers
 from paligemma2.inference.constraints import Constraint
 from paligemma2.inference.detection import Selection, label_groups, read_objects, select
 from paligemma2.inference.devices import Dtype, device_named, dtype_named
-from paligemma2.inference.engine import Token, decode
 from paligemma2.inference.masks import with_masks
 from paligemma2.inference.scoring import score_suffixes
 from paligemma2.inference.search import Search, find_objects
@@ -31,7 +31,6 @@ from paligemma2.processing.prompts import Prompt
 from paligemma2.types import (
     Decoding,
     Detection,
-    FinishReason,
     Generation,
     ImageSource,
     ParsedAnswer,
@@ -124,13 +123,8 @@ class PaliGemma2:
             ImageError: an image cannot be read.
         """
         inputs = self.encode(images, prompts)
-        rows: list[list[Token]] = [[] for _ in inputs.ids]
-        for tokens in decode(self.model, inputs, _limited(decoding, max_new_tokens), constraints=constraints):
-            for row, token in zip(rows, tokens, strict=True):
-                if token is not None:
-                    row.append(token)
-        lengths = inputs.layout.is_valid.sum(dim=1).tolist()
-        return [self._generation(row, length) for row, length in zip(rows, lengths, strict=True)]
+        limited = _limited(decoding, max_new_tokens)
+        return write_answers(self.model, self.processor.tokenizer, inputs, limited, constraints)
 
     def stream(
         self,
@@ -147,17 +141,8 @@ class PaliGemma2:
             The whole answer, as the value of the generator (of `yield from`).
         """
         inputs = self.encode(images, prompt)
-        decoder = self.processor.tokenizer.decoder()
-        tokens: list[Token] = []
         limited = _limited(decoding, max_new_tokens)
-        for (token,) in decode(self.model, inputs, limited, constraints=[constraint]):
-            assert token is not None  # decoding stops when the only row has ended
-            tokens.append(token)
-            if token.id != self.config.eos_token_id and (text := decoder.push(token.id)):
-                yield text
-        if rest := decoder.finish():
-            yield rest
-        return self._generation(tokens, inputs.token_ids.shape[1])
+        return (yield from stream_answer(self.model, self.processor.tokenizer, inputs, limited, constraint))
 
     def score(
         self, images: Images, prefix: str | Prompt, suffixes: Sequence[str], *, batch_size: int = 16
@@ -348,20 +333,6 @@ class PaliGemma2:
     def _ask(self, images: Images, prompt: str | Prompt, max_new_tokens: int = 64) -> str:
         room = self.config.text.max_positions - len(self.processor.prompt_ids(prompt, len(_pictures(images))))
         return self.generate(images, prompt, min(max_new_tokens, max(room, 1)))[0].text
-
-    def _generation(self, tokens: list[Token], num_prompt_tokens: int) -> Generation:
-        reason: FinishReason = "length"
-        if tokens and tokens[-1].id == self.config.eos_token_id:
-            tokens, reason = tokens[:-1], "stop"
-        token_ids = tuple(token.id for token in tokens)
-        return Generation(
-            text=self.processor.tokenizer.decode(token_ids),
-            token_ids=token_ids,
-            finish_reason=reason,
-            num_prompt_tokens=num_prompt_tokens,
-            log_probs=tuple(token.log_prob for token in tokens),
-            location_log_probs=tuple(token.location_log_prob for token in tokens),
-        )
 
 
 def load(

@@ -15,19 +15,25 @@ def most_likely(logits: Tensor) -> Tensor:
     return logits.argmax(dim=-1)
 
 
-def sample(logits: Tensor, draws: Tensor, *, temperature: float = 1.0, top_p: float = 1.0) -> Tensor:
+def sample(
+    logits: Tensor, draws: Tensor, *, temperature: float = 1.0, top_k: int | None = None, top_p: float = 1.0
+) -> Tensor:
     """Tokens drawn from the softmax of `logits / temperature`.
 
     Args:
         logits: float32 [batch, vocab]; -inf is never drawn.
         draws: float64 [batch], uniform in [0, 1): each picks its token by the cumulative distribution.
         temperature: above 0.
+        top_k: the tokens below the one with this rank are left out first; those equal to it stay.
         top_p: the tokens below the one at which the sorted probabilities reach this sum are left out
             (big_vision's `nucleus_sampling`).
 
     Returns:
         int64 [batch].
     """
+    if top_k is not None and top_k < logits.shape[1]:
+        least = logits.topk(top_k, dim=-1).values[:, -1:]
+        logits = logits.masked_fill(logits < least, -torch.inf)
     probabilities = (logits / temperature).softmax(dim=-1)
     if top_p < 1:
         ranked = probabilities.sort(dim=-1, descending=True).values

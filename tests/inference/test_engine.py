@@ -160,6 +160,8 @@ def test_the_end_token_of_the_configuration_ends(model, array, method):
         ({"method": "best"}, "method is 'best'"),
         ({"method": "sample", "temperature": 0.0}, "temperature is 0.0"),
         ({"method": "sample", "temperature": float("nan")}, "temperature is nan"),
+        ({"method": "sample", "top_k": 0}, "top_k is 0"),
+        ({"top_k": 3}, "top_k is 3, which the method 'greedy' does not use"),
         ({"method": "sample", "top_p": 0.0}, "top_p is 0.0"),
         ({"method": "sample", "top_p": 1.5}, "top_p is 1.5"),
         ({"method": "beam", "beams": 0}, "beams is 0"),

@@ -22,9 +22,10 @@ def counts_of(logits: list[float], num_draws: int, **settings: float) -> np.ndar
     return np.bincount(tokens.numpy(), minlength=len(logits))
 
 
-def expected_distribution(logits: list[float], temperature: float, top_p: float) -> np.ndarray:
-    """Sorted, one token at a time until `top_p` is reached."""
+def expected_distribution(logits: list[float], temperature: float, top_k: int, top_p: float) -> np.ndarray:
+    """The best `top_k`; of these, sorted, one token at a time until `top_p` is reached."""
     weights = np.exp(np.array(logits) / temperature)
+    weights[np.argsort(-weights)[top_k:]] = 0.0
     weights /= weights.sum()
     kept = np.zeros_like(weights)
     for token in np.argsort(-weights):
@@ -42,14 +43,15 @@ def test_the_most_likely_token_is_chosen():
 @given(
     st.lists(st.floats(-4, 4), min_size=1, max_size=8, unique=True),
     st.floats(0.3, 3.0),
+    st.sampled_from([1, 2, 5, 8, 20]),
     st.sampled_from([0.1, 0.5, 0.8, 1.0]),
 )
-def test_tokens_are_drawn_as_often_as_their_probability_says(logits, temperature, top_p):
-    expected = expected_distribution(logits, temperature, top_p)
+def test_tokens_are_drawn_as_often_as_their_probability_says(logits, temperature, top_k, top_p):
+    expected = expected_distribution(logits, temperature, top_k, top_p)
     cumulative = np.sort(expected)[::-1].cumsum()
     if len(set(np.round(logits, 3))) < len(logits) or np.abs(cumulative - top_p).min() < 1e-4:
         return  # ties, and a sum that hits top_p but for rounding, may fall either way
-    counts = counts_of(logits, 1000, temperature=temperature, top_p=top_p)
+    counts = counts_of(logits, 1000, temperature=temperature, top_k=top_k, top_p=top_p)
     assert np.abs(counts - 1000 * expected).max() <= 1.01
 
 
@@ -57,6 +59,11 @@ def test_the_token_that_reaches_top_p_is_kept():
     logits = [float(np.log(p)) for p in (0.1, 0.5, 0.4)]
     assert counts_of(logits, 90, top_p=0.6).tolist() == [0, 50, 40]
     assert counts_of(logits, 90, top_p=0.4).tolist() == [0, 90, 0]
+
+
+def test_tokens_as_likely_as_the_last_of_top_k_stay():
+    assert counts_of([0.0, 1.0, 0.0, -1.0], 1000, top_k=2)[3] == 0
+    assert (counts_of([0.0, 1.0, 0.0, -1.0], 1000, top_k=2)[:3] > 200).all()
 
 
 def test_a_low_temperature_is_greedy():
