@@ -127,7 +127,7 @@ def test_memory_that_runs_out_on_a_device_is_a_work_error(folder, pictures, monk
     def fail(*arguments, **settings):
         raise torch.OutOfMemoryError("no memory")
 
-    monkeypatch.setattr("paligemma2.inference.predictor.decode", fail)
+    monkeypatch.setattr("paligemma2.inference.answers.decode", fail)
     with pytest.raises(WorkError, match="memory"):
         run(folder, pictures[:1])
 
