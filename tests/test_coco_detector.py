@@ -39,9 +39,9 @@ def test_coco_annotations_become_a_detector(tmp_path: Path) -> None:
     checked = data_check.run(data_check.DataCheckConfig(source=rows, num_workers=0))
     assert checked.count("error") == 0
     config = transfer.TransferConfig(
-        model="tiny", data=rows, output=tmp_path / "detector", steps=250, num_workers=0, evaluate_examples=20
+        model="tiny", data=rows, output=tmp_path / "detector", steps=400, num_workers=0, evaluate_examples=20
     )
     transfer.run(config, lambda name, progress: None)
     before, after = scores("tiny", coco), scores(tmp_path / "detector", coco)
     assert before.ap < 0.05
-    assert after.ap50 > 0.2  # .36 when this was written; nothing is found before
+    assert after.ap50 > 0.4

@@ -28,7 +28,7 @@ def pretrain(
 ) -> None:
     """Train the small model, or the codec of its masks, from nothing.
 
-    The model takes an hour and a half on two cores, the codec ten minutes on one. Both end with scores on
+    The model takes a little over an hour on two cores, the codec ten minutes on one. Both end with scores on
     pictures that were held out.
     """
     runs = runs or output.with_name(output.name + ".runs")

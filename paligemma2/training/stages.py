@@ -1,9 +1,8 @@
 """The stages in which the small model is pre-trained, in the order of the real one's.
 
 Stage 0 teaches the image encoder alone to see (the real model starts from SigLIP), stage 1 trains the whole
-model (on one or two objects first, which it learns to name and place sooner), stage 2 goes on at a higher
-resolution, adds masks and lets the learning rate run out (PaliGemma, arXiv:2407.07726, section 3.2, in
-miniature).
+model, stage 2 goes on at a higher resolution, adds masks and lets the learning rate run out (PaliGemma,
+arXiv:2407.07726, section 3.2, in miniature).
 """
 
 import dataclasses
@@ -44,18 +43,15 @@ class Stage:
     mixture: Mixture | None = None
 
 
-_MIXTURE = Mixture(scenes=14, words=28, pairs=5, says=3, rows_per_scene=4, rows_per_pair=3)
-_EASY_MIXTURE = dataclasses.replace(_MIXTURE, max_objects=2)
-_FULL_MIXTURE = dataclasses.replace(_MIXTURE, segmented=5)
-_SCENE_MIXTURE = dataclasses.replace(_FULL_MIXTURE, scenes=18, says=0)
+_MIXTURE = Mixture(scenes=14, words=26, pairs=5, says=2, rows_per_scene=4, rows_per_pair=3)
+_MASK_MIXTURE = dataclasses.replace(_MIXTURE, segmented=4)
 
 _JOINT_RECIPE = Recipe(
-    steps=500,
+    steps=700,
     batch_size=_MIXTURE.rows,
     optimizer="muon",
     learning_rate=1.5e-3,
     muon_learning_rate=0.015,
-    schedule="constant",
     location_sigma=8.0,
     checkpoint_every=100,
 )
@@ -73,37 +69,17 @@ TINY_STAGES = (
             checkpoint_every=150,
         ),
     ),
-    Stage(name="stage1a", image_size=98, mixture=_EASY_MIXTURE, recipe=_JOINT_RECIPE),
-    Stage(
-        name="stage1b",
-        image_size=98,
-        mixture=_MIXTURE,
-        recipe=dataclasses.replace(_JOINT_RECIPE, steps=450),
-    ),
+    Stage(name="stage1", image_size=98, mixture=_MIXTURE, recipe=_JOINT_RECIPE),
     Stage(
         name="stage2",
         image_size=112,
-        mixture=_FULL_MIXTURE,
+        mixture=_MASK_MIXTURE,
         recipe=dataclasses.replace(
             _JOINT_RECIPE,
-            steps=850,
-            batch_size=_FULL_MIXTURE.rows,
-            schedule="cosine",
-            warmup_fraction=0.02,
-            average_decay=0.995,
-        ),
-    ),
-    Stage(
-        name="stage3",
-        image_size=112,
-        mixture=_SCENE_MIXTURE,
-        recipe=dataclasses.replace(
-            _JOINT_RECIPE,
-            steps=400,
-            batch_size=_SCENE_MIXTURE.rows,
-            learning_rate=1.2e-3,
-            muon_learning_rate=0.012,
-            schedule="cosine",
+            steps=650,
+            batch_size=_MASK_MIXTURE.rows,
+            learning_rate=1e-3,
+            muon_learning_rate=0.01,
             average_decay=0.99,
         ),
     ),
@@ -111,7 +87,20 @@ TINY_STAGES = (
 
 
 LATER_WORDS = (
-    *("describe", "cap", "question", "mask", "image", "images", "text", "word", "letter"),
+    *(
+        "new",
+        "nothing",
+        "or",
+        "describe",
+        "cap",
+        "question",
+        "mask",
+        "image",
+        "images",
+        "text",
+        "word",
+        "letter",
+    ),
     *("number", "small", "large", "big", "white", "gray", "pink", "line", "on", "not", "than"),
     *("other", "this", "that", "it", "find", "read", "name", "code"),
 )

@@ -20,12 +20,10 @@ COUNT_SHAPE = "answer en how many {plural} are there?"
 COUNT_COLOR = "answer en how many {color} objects are there?"
 WHERE = "answer en where is the {thing}?"
 RELATION = "answer en is the {thing} {relation} the {other}?"
-WHICH_SIDE = "answer en is the {thing} {side} or {opposite} the {other}?"
 WHAT_RELATION = "answer en what is {relation} the {other}?"
 EXISTS = "answer en is there {described}?"
 
 PAIR_SAME = "answer en do the two pictures show the same objects?"
-PAIR_NEW = "answer en what is new in the second picture?"
 PAIR_WHICH_HAS = "answer en which picture has {described}?"
 PAIR_MORE = "answer en which picture has more objects?"
 PAIR_COLOR = "answer en what color is the {shape} in the {ordinal} picture?"
@@ -37,9 +35,7 @@ PLACES = (
     ("bottom left", "bottom", "bottom right"),
 )
 RELATIONS = ("left of", "right of", "above", "below")
-OPPOSITES = (("left", "right of"), ("above", "below"))
 SIDES = ("left", "right", "top", "bottom")
-NOTHING = "nothing"
 ORDINALS = ("first", "second")
 
 _WORD = re.compile(r"<loc\d{4}>|[a-z]+|\d|[^\sa-z\d]")
@@ -75,8 +71,8 @@ def words_of(text: str) -> list[str]:
 def _every_text() -> list[str]:
     templates = [
         *(CAPTION, OCR, DETECT, SEGMENT, SAY, COLOR_OF, COUNT_ALL, COUNT_SHAPE, COUNT_COLOR, WHERE, RELATION),
-        *(WHICH_SIDE, WHAT_RELATION, EXISTS, PAIR_SAME, PAIR_NEW, PAIR_WHICH_HAS, PAIR_MORE, PAIR_COLOR),
-        *(PAIR_SHAPE, NOTHING, *SHAPE_OF_COLOR),
+        *(WHAT_RELATION, EXISTS, PAIR_SAME, PAIR_WHICH_HAS, PAIR_MORE, PAIR_COLOR),
+        *(PAIR_SHAPE, *SHAPE_OF_COLOR),
     ]
     texts = [re.sub(r"\{\w+\}", "", template) for template in templates]
     texts += [*SHAPES, *COLORS, *ORDINALS, *RELATIONS, *SIDES, *(plural(shape) for shape in SHAPES)]

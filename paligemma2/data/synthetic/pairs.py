@@ -74,16 +74,6 @@ def _same(first: Objects, second: Objects, rng: random.Random) -> Row | None:
     return _row("pair_same", grammar.PAIR_SAME, "yes" if same else "no")
 
 
-def _new(first: Objects, second: Objects, rng: random.Random) -> Row | None:
-    before, after = _contents(first), _contents(second)
-    new = after - before
-    # Of two alike of which one is new nobody can say which, and so where it comes in the answer.
-    if any(before[content] for content in new):
-        return None
-    there = [item for item in second if (item.color, item.shape) in new]
-    return _row("pair_new", grammar.PAIR_NEW, grammar.caption_of(there) if there else grammar.NOTHING)
-
-
 def _which_has(first: Objects, second: Objects, rng: random.Random) -> Row | None:
     one, two = set(_contents(first)), set(_contents(second))
     sides = [side for side in ((one - two, "first"), (two - one, "second")) if side[0]]
@@ -124,7 +114,6 @@ def _shape(first: Objects, second: Objects, rng: random.Random) -> Row | None:
 
 _Asker: TypeAlias = Callable[[Objects, Objects, random.Random], Row | None]
 _OTHERS: tuple[tuple[_Asker, float], ...] = (
-    (_new, 2.0),
     (_which_has, 2.0),
     (_more, 4.0),
     (_color, 1.0),

@@ -14,6 +14,7 @@ from paligemma2.data.synthetic.scenes import (
     Objects,
     Scene,
     SceneObject,
+    absent_content,
     matching,
 )
 from paligemma2.data.synthetic.shapes import SHAPES
@@ -121,18 +122,6 @@ def _relation(objects: Objects, rng: random.Random) -> Row | None:
     return rng.choice(possible) if possible else None
 
 
-def _which_side(objects: Objects, rng: random.Random) -> Row | None:
-    possible = []
-    for item, other in itertools.permutations(objects, 2):
-        name, other_name = _name_of(item, objects, rng), _name_of(other, objects, rng)
-        for side, opposite in grammar.OPPOSITES:
-            answer = stands(item, "left of" if side == "left" else side, other)
-            if name and other_name and answer is not None:
-                prefix = grammar.WHICH_SIDE.format(thing=name, side=side, opposite=opposite, other=other_name)
-                possible.append(_row("which_side", prefix, side if answer else opposite.split()[0]))
-    return rng.choice(possible) if possible else None
-
-
 def _what_relation(objects: Objects, rng: random.Random) -> Row | None:
     possible = []
     for other, relation in itertools.product(objects, grammar.RELATIONS):
@@ -145,28 +134,11 @@ def _what_relation(objects: Objects, rng: random.Random) -> Row | None:
     return rng.choice(possible) if possible else None
 
 
-def absent_content(objects: Objects, rng: random.Random) -> tuple[str, str]:
-    """(colour, shape) of something that is not there, but of which one half is, most of the time."""
-    while True:
-        color, shape = rng.choice(COLORS), rng.choice(SHAPES)
-        near = rng.random()
-        if near < 0.4:
-            color = rng.choice(objects).color
-        elif near < 0.8:
-            shape = rng.choice(objects).shape
-        if not matching(objects, shape=shape, color=color):
-            return color, shape
-
-
 def _exists(objects: Objects, rng: random.Random) -> Row:
-    if rng.random() < 0.5:
-        item = rng.choice(objects)
-        return _row(
-            "exists", grammar.EXISTS.format(described=grammar.described(item.color, item.shape)), "yes"
-        )
-    return _row(
-        "exists", grammar.EXISTS.format(described=grammar.described(*absent_content(objects, rng))), "no"
-    )
+    is_there = rng.random() < 0.5
+    item = rng.choice(objects) if is_there else absent_content(objects, rng)
+    prefix = grammar.EXISTS.format(described=grammar.described(item.color, item.shape))
+    return _row("exists", prefix, "yes" if is_there else "no")
 
 
 _Asker: TypeAlias = Callable[[Objects, random.Random], Row | None]
@@ -178,7 +150,6 @@ _ASKERS: Mapping[str, tuple[_Asker, float]] = {
     "count_color": (_count_color, 0.9),
     "where": (_where, 1.3),
     "relation": (_relation, 1.4),
-    "which_side": (_which_side, 1.6),
     "what_relation": (_what_relation, 1.4),
     "exists": (_exists, 1.0),
 }

@@ -129,6 +129,19 @@ def matching(objects: Objects, *, shape: str | None = None, color: str | None = 
     return [item for item in objects if shape in (None, item.shape) and color in (None, item.color)]
 
 
+def absent_content(objects: Objects, rng: random.Random) -> Content:
+    """Something that is not there, but of which the colour or the shape is, most of the time."""
+    while True:
+        color, shape = rng.choice(COLORS), rng.choice(SHAPES)
+        near = rng.random()
+        if near < 0.4:
+            color = rng.choice(objects).color
+        elif near < 0.8:
+            shape = rng.choice(objects).shape
+        if not matching(objects, shape=shape, color=color):
+            return Content(shape=shape, color=color)
+
+
 def theme_of(split: str) -> Theme:
     """The looks of a split; only `test_other_style` has looks of its own."""
     return OTHER_THEME if split == OTHER_STYLE_SPLIT else TRAINING_THEME

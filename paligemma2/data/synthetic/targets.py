@@ -15,12 +15,14 @@ from paligemma2.data.synthetic.scenes import (
     Content,
     Objects,
     SceneObject,
+    absent_content,
     matching,
 )
 from paligemma2.processing.objects import objects_to_suffix
 from paligemma2.types import Detection
 
 _MOST_NAMES = 3
+_ABSENT_TOO = 0.5
 _SEGMENT_ROWS = 4
 _MOST_MASKS = 2
 MASK_SIZE = 64
@@ -47,7 +49,10 @@ def _detect_one(kind: str, objects: Objects, shape: str | None, color: str | Non
 
 
 def _detect_several(objects: Objects, rng: random.Random) -> Row:
-    """Two or three different names, with and without colour, none of which includes another."""
+    """Two or three different names, with and without colour, none of which includes another.
+
+    One of three may be the name of something that is not there.
+    """
     contents = list(dict.fromkeys(Content(shape=item.shape, color=item.color) for item in objects))
     shapes = [content.shape for content in contents]
     labels: list[str] = []
@@ -57,6 +62,9 @@ def _detect_several(objects: Objects, rng: random.Random) -> Row:
         color = None if is_alone and rng.random() < 0.5 else content.color
         labels.append(_label(content.shape, color))
         found += _named(objects, content.shape, color)
+    absent = absent_content(objects, rng)
+    if len(labels) < _MOST_NAMES and absent.shape not in labels and rng.random() < _ABSENT_TOO:
+        labels.insert(rng.randint(0, len(labels)), _label(absent.shape, absent.color))
     return _detect_row("detect_several", labels, found)
 
 

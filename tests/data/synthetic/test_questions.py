@@ -57,10 +57,6 @@ def _answer(question, objects):
         (r"where is the (.+)", lambda thing: _place(_only(thing, objects))),
         (r"is there an? (.+)", lambda thing: "yes" if _meant(thing, objects) else "no"),
         (
-            r"is the (.+) (left|above) or (?:right of|below) the (.+)",
-            lambda a, side, b: _which_side(_only(a, objects), side, _only(b, objects)),
-        ),
-        (
             rf"is the (.+) ({relation}) the (.+)",
             lambda a, how, b: "yes" if _is_so(_only(a, objects), how, _only(b, objects)) else "no",
         ),
@@ -70,12 +66,6 @@ def _answer(question, objects):
         if found := re.fullmatch(rf"answer en {pattern}\?", question):
             return answer(*found.groups())
     raise AssertionError(f"no rule for {question!r}")
-
-
-def _which_side(item, side, other):
-    if side == "left":
-        return "left" if _is_so(item, "left of", other) else "right"
-    return "above" if _is_so(item, "above", other) else "below"
 
 
 def _what(relation, other, objects):
@@ -118,7 +108,6 @@ def test_a_scene_has_one_caption_three_kinds_of_questions_and_one_or_two_detect_
 _MOST_OFTEN = {
     **dict.fromkeys(("color", "shape", "where"), 0.25),
     **dict.fromkeys(("relation", "exists"), 0.58),
-    "which_side": 0.32,
     **dict.fromkeys(("count_all", "count_shape", "count_color"), 0.48),
     "what_relation": 0.1,
 }
