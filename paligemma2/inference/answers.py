@@ -3,7 +3,7 @@
 from collections.abc import Generator, Sequence
 
 from paligemma2.inference.constraints import Constraint
-from paligemma2.inference.engine import Token, check_decoding, decode
+from paligemma2.inference.engine import HasStopped, Token, check_decoding, decode
 from paligemma2.inference.stopping import StopStrings
 from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.processing.processor import ModelInputs
@@ -24,7 +24,7 @@ def write_answers(
     end = model.config.eos_token_id
     answers = [_Answer(tokenizer, end, decoding.stop, length) for length in lengths]
     for tokens in decode(
-        model, inputs, decoding, constraints=constraints, has_stopped=lambda row: answers[row].has_stopped
+        model, inputs, decoding, constraints=constraints, has_stopped=_has_stopped(answers, decoding)
     ):
         for answer, token in zip(answers, tokens, strict=True):
             if token is not None:
@@ -43,7 +43,7 @@ def stream_answer(
     check_decoding(decoding)
     answer = _Answer(tokenizer, model.config.eos_token_id, decoding.stop, inputs.token_ids.shape[1])
     for (token,) in decode(
-        model, inputs, decoding, constraints=[constraint], has_stopped=lambda row: answer.has_stopped
+        model, inputs, decoding, constraints=[constraint], has_stopped=_has_stopped([answer], decoding)
     ):
         assert token is not None  # decoding stops when the only row has ended
         if piece := answer.push(token):
@@ -51,6 +51,10 @@ def stream_answer(
     if rest := answer.finish():
         yield rest
     return answer.generation()
+
+
+def _has_stopped(answers: Sequence["_Answer"], decoding: Decoding) -> HasStopped | None:
+    return (lambda row: answers[row].has_stopped) if decoding.stop else None
 
 
 class _Answer:

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -16,8 +16,9 @@ from paligemma2.model.cache import KVCache
 from paligemma2.model.config import ModelConfig
 from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.processing.processor import ModelInputs
-from paligemma2.types import Decoding
+from paligemma2.types import Decoding, DecodingMethod
 
+_METHODS = get_args(DecodingMethod)
 _Choose = Callable[[Tensor], Tensor]
 """Logits of the tokens that may be produced, float32 [batch, text rows], to the chosen ids, int64 [batch]."""
 
@@ -67,16 +68,25 @@ def decode(
             fit into the model's context; the constraints are not one per row, or too long.
     """
     check_decoding(decoding)
-    check_room(model, inputs, decoding.max_new_tokens)
     grammars = _checked(constraints, len(inputs.ids))
     choose = _chooser(inputs, decoding, model.config)
-    inputs = inputs.to(model.device)
-    image_tokens = model.encode_images(inputs.pixel_values)[inputs.image_index]
-    logits, cache = model.prefill(inputs.token_ids, image_tokens, inputs.layout, decoding.max_new_tokens)
+    logits, cache = read_prompts(model, inputs, decoding.max_new_tokens)
     if decoding.method == "beam":
         yield from _in_steps(beam_search(model, logits, cache, decoding, grammars))
     else:
         yield from _step_by_step(model, logits, cache, decoding, choose, grammars, has_stopped)
+
+
+def read_prompts(model: PaliGemma2Model, inputs: ModelInputs, max_new_tokens: int) -> tuple[Tensor, KVCache]:
+    """Encode each picture once and read the prompts; see `PaliGemma2Model.prefill` for what comes back.
+
+    Raises:
+        InputError: prompt and `max_new_tokens` do not fit into the model's context.
+    """
+    _check_room(model, inputs, max_new_tokens)
+    inputs = inputs.to(model.device)
+    image_tokens = model.encode_images(inputs.pixel_values)[inputs.image_index]
+    return model.prefill(inputs.token_ids, image_tokens, inputs.layout, max_new_tokens)
 
 
 def check_decoding(decoding: Decoding) -> None:
@@ -87,7 +97,7 @@ def check_decoding(decoding: Decoding) -> None:
     """
     ranges = {
         "max_new_tokens": (decoding.max_new_tokens >= 1, "give at least 1"),
-        "method": (decoding.method in _SETTINGS, f"use one of {', '.join(_SETTINGS)}"),
+        "method": (decoding.method in _METHODS, f"use one of {', '.join(_METHODS)}"),
         "temperature": (0 < decoding.temperature < math.inf, "give a number above 0, or method='greedy'"),
         "top_k": (decoding.top_k is None or decoding.top_k >= 1, "give at least 1, or None"),
         "top_p": (0 < decoding.top_p <= 1, "give a probability above 0; 1 leaves no token out"),
@@ -98,21 +108,19 @@ def check_decoding(decoding: Decoding) -> None:
     for name, (is_right, hint) in ranges.items():
         if not is_right:
             raise InputError(f"{name} is {getattr(decoding, name)!r}", hint=hint)
-    if decoding.stop and decoding.method == "beam":
-        raise InputError(f"stop is {decoding.stop!r} with beams", hint="use method='greedy' or 'sample'")
-    for method, names in _SETTINGS.items():
-        for name in names if method != decoding.method else ():
-            if getattr(decoding, name) != getattr(Decoding, name):
-                raise InputError(
-                    f"{name} is {getattr(decoding, name)}, which the method {decoding.method!r} does not use",
-                    hint=f"leave {name} out, or give method={method!r}",
-                )
+    for name, methods in _USED_BY.items():
+        value = getattr(decoding, name)
+        if decoding.method not in methods and value != getattr(Decoding, name):
+            raise InputError(
+                f"{name} is {value!r}, which the method {decoding.method!r} does not use",
+                hint=f"leave {name} out, or give method={' or '.join(map(repr, methods))}",
+            )
 
 
-_SETTINGS: dict[str, tuple[str, ...]] = {
-    "greedy": (),
-    "sample": ("temperature", "top_k", "top_p", "seed"),
-    "beam": ("beams", "length_penalty"),
+_USED_BY: dict[str, tuple[DecodingMethod, ...]] = {
+    **dict.fromkeys(("temperature", "top_k", "top_p", "seed"), ("sample",)),
+    **dict.fromkeys(("beams", "length_penalty"), ("beam",)),
+    "stop": ("greedy", "sample"),
 }
 
 
@@ -186,12 +194,7 @@ def _checked(constraints: Sequence[Constraint | None] | None, num_rows: int) -> 
     return constraints
 
 
-def check_room(model: PaliGemma2Model, inputs: ModelInputs, max_new_tokens: int) -> None:
-    """Nothing, if the prompts and `max_new_tokens` more tokens fit into the model's context.
-
-    Raises:
-        InputError: they do not.
-    """
+def _check_room(model: PaliGemma2Model, inputs: ModelInputs, max_new_tokens: int) -> None:
     room = model.config.text.max_positions - inputs.token_ids.shape[1]
     if max_new_tokens > room:
         raise InputError(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from paligemma2.errors import InputError
-from paligemma2.inference.engine import check_room
+from paligemma2.inference.engine import read_prompts
 from paligemma2.model.cache import KVCache
 from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.processing.processor import ModelInputs
@@ -35,10 +35,7 @@ def score_suffixes(
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}", hint="give at least 1")
     longest = max(map(len, suffixes))
-    check_room(model, inputs, longest)
-    inputs = inputs.to(model.device)
-    image_tokens = model.encode_images(inputs.pixel_values)[inputs.image_index]
-    first, cache = model.prefill(inputs.token_ids, image_tokens, inputs.layout, longest)
+    first, cache = read_prompts(model, inputs, longest)
     scores: list[tuple[float, ...]] = []
     for start in range(0, len(suffixes), batch_size):
         scores += _score(model, first, cache, suffixes[start : start + batch_size])

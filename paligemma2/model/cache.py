@@ -98,12 +98,12 @@ class KVCache:
         self.length += new
 
     def visible(self, window: int | None, new: int = 1) -> Tensor:
-        """Bool [batch, 1, new, length + new]: what the tokens of the next slots may see, itself included."""
+        """Bool [batch, 1, new, length + new]: what each of the next `new` tokens may see, itself included."""
         end = self.length + new
-        is_valid = self.is_valid[:, None, :end].repeat(1, new, 1)
-        slots = torch.arange(end, device=is_valid.device)
+        visible = self.is_valid[:, None, :end].repeat(1, new, 1)
+        slots = torch.arange(end, device=visible.device)
         distance = slots[self.length :, None] - slots
-        is_valid[..., self.length :] = distance[:, self.length :] >= 0
+        visible[..., self.length :] = distance[:, self.length :] >= 0
         if window is not None:
-            is_valid &= distance < window
-        return is_valid[:, None]
+            visible &= distance < window
+        return visible[:, None]

@@ -49,7 +49,6 @@ class Mixture:
     rows_per_scene: int = 3
     rows_per_pair: int = 2
     rows_per_segmented: int = 4
-    max_objects: int = 3
 
     def __post_init__(self) -> None:
         if self.says > self.scenes:
@@ -112,7 +111,7 @@ class JointBatches:
     def _scenes(self, step: int, rng: random.Random) -> list[Example]:
         mixture, examples = self.mixture, []
         for place, i in enumerate(self._indices(step, mixture.scenes)):
-            sample = scene_sample(self.split, i, size=self._size, max_objects=mixture.max_objects)
+            sample = scene_sample(self.split, i, size=self._size)
             examples += _examples(sample, _choose(sample.rows, mixture.rows_per_scene, rng))
             if place < mixture.says:
                 examples += _examples(sample, [say_row(random_for("say", self.split, i))])
@@ -127,7 +126,7 @@ class JointBatches:
     def _segmented(self, step: int, rng: random.Random) -> list[Example]:
         mixture, chosen = self.mixture, []
         for i in self._indices(step, mixture.segmented):
-            sample = segment_sample(self.split, i, size=self._size, max_objects=mixture.max_objects)
+            sample = segment_sample(self.split, i, size=self._size)
             count = min(mixture.rows_per_segmented, len(sample.rows))
             chosen += [(sample, row) for row in rng.sample(sample.rows, count)]
         if not chosen:
@@ -148,7 +147,7 @@ class JointBatches:
     def _pairs(self, step: int, rng: random.Random) -> list[Example]:
         mixture, examples = self.mixture, []
         for i in self._indices(step, mixture.pairs):
-            sample = pair_sample(self.split, i, size=self._size, max_objects=mixture.max_objects)
+            sample = pair_sample(self.split, i, size=self._size)
             count = min(mixture.rows_per_pair, len(sample.rows))
             examples += _examples(sample, rng.sample(sample.rows, count))
         return examples

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from paligemma2.errors import ConfigError
 from paligemma2.training.loss import Average
 from paligemma2.training.optimizer import OptimizerName
-from paligemma2.training.schedule import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +18,7 @@ class Recipe:
         learning_rate: peak rate of AdamW.
         muon_learning_rate: peak rate of Muon.
         weight_decay: decoupled; multiplied by the learning rate.
-        warmup_fraction: share of the steps with a rising rate.
-        schedule: what follows: "cosine" down to zero, or "constant" where another stage goes on from there.
+        warmup_fraction: share of the steps with a rising rate; in the rest it falls to zero.
         grad_clip: largest global norm of the gradient.
         label_smoothing: probability taken from the target.
         average: loss as mean over examples ("example") or over tokens ("token").
@@ -37,7 +35,6 @@ class Recipe:
     muon_learning_rate: float = 0.02
     weight_decay: float = 0.0
     warmup_fraction: float = 0.05
-    schedule: Schedule = "cosine"
     grad_clip: float = 1.0
     label_smoothing: float = 0.0
     average: Average = "example"

@@ -1,8 +1,8 @@
 """The stages in which the small model is pre-trained, in the order of the real one's.
 
 Stage 0 teaches the image encoder alone to see (the real model starts from SigLIP), stage 1 trains the whole
-model, stage 2 goes on at a higher resolution, adds masks and lets the learning rate run out (PaliGemma,
-arXiv:2407.07726, section 3.2, in miniature).
+model, stage 2 goes on at a higher resolution and adds masks (PaliGemma, arXiv:2407.07726, section 3.2, in
+miniature). In each of them the learning rate runs out.
 """
 
 import dataclasses
@@ -87,20 +87,8 @@ TINY_STAGES = (
 
 
 LATER_WORDS = (
-    *(
-        "new",
-        "nothing",
-        "or",
-        "describe",
-        "cap",
-        "question",
-        "mask",
-        "image",
-        "images",
-        "text",
-        "word",
-        "letter",
-    ),
+    *("new", "nothing", "or", "describe", "cap", "question", "mask", "image", "images", "text"),
+    *("word", "letter"),
     *("number", "small", "large", "big", "white", "gray", "pink", "line", "on", "not", "than"),
     *("other", "this", "that", "it", "find", "read", "name", "code"),
 )

@@ -140,7 +140,6 @@ class Trainer(Generic[Batch]):
             self.step,
             total_steps=self.recipe.steps,
             warmup_steps=self.recipe.warmup_steps,
-            schedule=self.recipe.schedule,
         )
         for optimizer, rates in zip(self.optimizers, self._base_rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):

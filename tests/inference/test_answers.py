@@ -81,7 +81,7 @@ def test_a_streamed_answer_is_the_generated_one(model, array, ends):
         (";", "greedy", "stop is ';'"),
         (("a", ""), "greedy", "stop is"),
         ((1,), "greedy", "stop is"),
-        ((";",), "beam", "with beams"),
+        ((";",), "beam", "which the method 'beam' does not use"),
     ],
 )
 def test_stop_texts_that_cannot_be_used(model, array, stop, method, message):
