@@ -76,7 +76,7 @@ TINY_STAGES = (
         mixture=_MASK_MIXTURE,
         recipe=dataclasses.replace(
             _JOINT_RECIPE,
-            steps=650,
+            steps=740,
             batch_size=_MASK_MIXTURE.rows,
             learning_rate=1e-3,
             muon_learning_rate=0.01,

@@ -26,7 +26,8 @@ _CLASSES = {
     "letter": _NUM_LETTERS + 1,
     "order": max(MAX_LETTERS, MAX_OBJECTS) + 1,
 }
-_BOX_WEIGHT = 5.0
+_EDGE_BINS = 64
+_EDGE_WEIGHT = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +84,19 @@ def _shows_something(batch: DenseBatch) -> Tensor:
     return (batch.classes["shape"] > 0) | (batch.classes["letter"] > 0)
 
 
+def edge_targets(boxes: Tensor) -> Tensor:
+    """What the bins of each edge should say: the two nearest ones share the edge by their nearness.
+
+    Args:
+        boxes: float32 [..., 4] in 0..1; the first bin stands for 0 and the last for 1.
+
+    Returns:
+        float32 [..., 4, bins]; each edge sums to 1.
+    """
+    places = torch.arange(_EDGE_BINS, device=boxes.device)
+    return (1.0 - (boxes[..., None] * (_EDGE_BINS - 1) - places).abs()).clamp(min=0.0)
+
+
 class DenseVisionModel(nn.Module):
     """An image encoder with one throw-away linear layer that reads off each patch.
 
@@ -94,34 +108,39 @@ class DenseVisionModel(nn.Module):
     def __init__(self, encoder: SiglipEncoder, config: VisionConfig) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = nn.Linear(config.hidden_size, sum(_CLASSES.values()) + 4)
+        self.head = nn.Linear(config.hidden_size, sum(_CLASSES.values()) + 4 * _EDGE_BINS)
 
     def forward(self, pixel_values: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Logits [images, patches, classes] by name and boxes [images, patches, 4]."""
+        """Logits [images, patches, classes] by name, and [images, patches, 4, bins] for the edges of boxes.
+
+        An edge is a choice among bins, as it later is among location tokens: the decoder can then read it off
+        by a linear layer, which it could not do from one number.
+        """
         outputs = self.head(self.encoder(pixel_values)).float()
-        *logits, boxes = outputs.split([*_CLASSES.values(), 4], dim=-1)
-        return dict(zip(_CLASSES, logits, strict=True)), boxes
+        *logits, edges = outputs.split([*_CLASSES.values(), 4 * _EDGE_BINS], dim=-1)
+        return dict(zip(_CLASSES, logits, strict=True)), edges.unflatten(-1, (4, _EDGE_BINS))
 
     def loss(self, batch: DenseBatch) -> Tensor:
-        """Cross-entropies plus the L1 distance of the boxes, a scalar."""
-        logits, boxes = self(batch.pixel_values)
+        """Cross-entropies of the classes, plus those of the edges where a patch shows something; a scalar."""
+        logits, edges = self(batch.pixel_values)
         total = torch.stack(
             [F.cross_entropy(logits[name].flatten(0, 1), batch.classes[name].flatten()) for name in _CLASSES]
         ).sum()
         on_object = _shows_something(batch)[..., None]
-        distance = ((boxes - batch.boxes).abs() * on_object).sum() / (4 * on_object.sum().clamp(min=1))
-        loss: Tensor = total + _BOX_WEIGHT * distance
+        missed = -(edge_targets(batch.boxes) * edges.log_softmax(dim=-1)).sum(dim=-1) * on_object
+        loss: Tensor = total + _EDGE_WEIGHT * missed.sum() / (4 * on_object.sum().clamp(min=1))
         return loss
 
     @torch.no_grad()
     def scores(self, batch: DenseBatch) -> dict[str, float]:
         """Accuracy of each class over the patches that show something, and the mean box error."""
-        logits, boxes = self(batch.pixel_values)
+        logits, edges = self(batch.pixel_values)
         result = {}
         for name in _CLASSES:
             shown = batch.classes[name] > 0
             hit = logits[name].argmax(-1)[shown] == batch.classes[name][shown]
             result[name] = hit.float().mean().item()
         on_object = _shows_something(batch)
+        boxes = edges.softmax(dim=-1) @ torch.linspace(0.0, 1.0, _EDGE_BINS, device=edges.device)
         result["box_error"] = (boxes - batch.boxes)[on_object].abs().mean().item()
         return result

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from paligemma2.data.synthetic.backgrounds import Background, draw_background, random_background
 from paligemma2.data.synthetic.fonts import fonts_of, load_font
-from paligemma2.data.synthetic.palette import RGB, rgb_from_hsv
+from paligemma2.data.synthetic.palette import BLACK, RGB, blend, rgb_from_hsv
 from paligemma2.data.synthetic.render import apply_finish
 from paligemma2.data.synthetic.samples import Pixels
 from paligemma2.data.synthetic.scenes import Finish, random_finish, theme_of
@@ -26,6 +26,27 @@ _TALLEST = 0.42
 _WIDEST = 0.95
 _EDGE = 0.015
 _CONTRAST = 260.0
+_BOARD_SHARE = 0.25
+_BOARD_FINE = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """A panel that a word stands on, turned with the word.
+
+    Attributes:
+        fill: its colour.
+        edge: colour of its edge.
+        edge_width: fraction of the picture's side.
+        margins: (x, y) from the word to the outside of the edge, fractions of the picture's side.
+        roundness: of its corners; 0 for square, 1 for as round as they get.
+    """
+
+    fill: RGB
+    edge: RGB
+    edge_width: float
+    margins: tuple[float, float]
+    roundness: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,6 +60,7 @@ class Lettering:
         middle: (x, y) of the middle of the word.
         angle: degrees, counter-clockwise.
         glyphs: [letters, 4, 2] corners (x, y) of each letter's tight box, turned with the word.
+        board: what the word stands on; None for the background itself.
     """
 
     word: str
@@ -54,6 +76,7 @@ class Lettering:
     background: Background
     finish: Finish
     glyphs: Points
+    board: Board | None = None
 
 
 @lru_cache(maxsize=4096)
@@ -96,7 +119,8 @@ def random_lettering(rng: random.Random, split: str) -> Lettering:
     glyphs = _turned_boxes(line[:, 1:] - np.array([middle_x, middle_y] * 2), angle)
     reach_x, reach_y = np.abs(glyphs).max(axis=(0, 1)).tolist()
     middle = (_random_middle(rng, reach_x), _random_middle(rng, reach_y))
-    color = _random_ink(rng)
+    color, fields = _random_ink(rng), theme_of(split).fields
+    board = _random_board(rng, color) if rng.random() < _BOARD_SHARE else None
     return Lettering(
         word=word,
         font=font,
@@ -108,9 +132,23 @@ def random_lettering(rng: random.Random, split: str) -> Lettering:
         middle=middle,
         angle=angle,
         color=color,
-        background=random_background(rng, theme_of(split).fields, (color,), contrast=_CONTRAST),
+        background=random_background(rng, fields, () if board else (color,), contrast=_CONTRAST),
         finish=random_finish(rng),
         glyphs=glyphs + np.array(middle),
+        board=board,
+    )
+
+
+def _random_board(rng: random.Random, ink: RGB) -> Board:
+    fill = random_background(rng, ("plain",), (ink,), contrast=_CONTRAST).first
+    edge = rng.choice((fill, ink, blend(fill, BLACK, rng.uniform(0.3, 0.8))))
+    width = rng.uniform(0.01, 0.04)
+    return Board(
+        fill=fill,
+        edge=edge,
+        edge_width=width,
+        margins=(width + rng.uniform(0.02, 0.08), width + rng.uniform(0.03, 0.12)),
+        roundness=rng.choice((0.0, rng.uniform(0.1, 0.6))),
     )
 
 
@@ -149,11 +187,32 @@ def _turned_boxes(boxes: npt.NDArray[np.float64], angle: float) -> Points:
 def draw_lettering(lettering: Lettering, size: int) -> Pixels:
     """The word as uint8 [size, size, 3]; the same word looks alike in every size."""
     picture = draw_background(lettering.background, size)
+    if lettering.board is not None:
+        _paint_board(picture, lettering, lettering.board)
     mask = _word_mask(lettering, size)
     left = lettering.middle[0] * size - mask.width / 2
     top = lettering.middle[1] * size - mask.height / 2
     picture.paste(lettering.color, (round(left), round(top)), mask)
     return apply_finish(picture, lettering.finish)
+
+
+def _paint_board(picture: Image.Image, lettering: Lettering, board: Board) -> None:
+    scale = picture.width * _BOARD_FINE
+    half_width = round((lettering.half_width + board.margins[0]) * scale)
+    half_height = round((lettering.half_height + board.margins[1]) * scale)
+    corners = (0, 0, 2 * half_width - 1, 2 * half_height - 1)
+    radius, edge = board.roundness * min(half_width, half_height), round(board.edge_width * scale)
+    whole = Image.new("L", (2 * half_width, 2 * half_height), 0)
+    inside = whole.copy()
+    ImageDraw.Draw(whole).rounded_rectangle(corners, radius, fill=255)
+    inner = (edge, edge, corners[2] - edge, corners[3] - edge)
+    ImageDraw.Draw(inside).rounded_rectangle(inner, max(0.0, radius - edge), fill=255)
+    for mask, color in ((whole, board.edge), (inside, board.fill)):
+        turned = mask.rotate(lettering.angle, resample=Image.Resampling.BILINEAR, expand=True)
+        small = turned.reduce(_BOARD_FINE)
+        left = lettering.middle[0] * picture.width - small.width / 2
+        top = lettering.middle[1] * picture.width - small.height / 2
+        picture.paste(color, (round(left), round(top)), small)
 
 
 def _word_mask(lettering: Lettering, size: int) -> Image.Image:

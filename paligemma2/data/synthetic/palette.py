@@ -8,6 +8,7 @@ from typing import TypeAlias
 RGB: TypeAlias = tuple[int, int, int]
 HSV: TypeAlias = tuple[float, float, float]
 
+BLACK: RGB = (0, 0, 0)
 COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "brown", "black")
 
 TRAINING_HSV: Mapping[str, HSV] = {
