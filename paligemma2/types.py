@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 ImageSource: TypeAlias = Union[str, Path, bytes, "np.ndarray", "Image.Image"]
 FinishReason: TypeAlias = Literal["stop", "length"]
 DecodingMethod: TypeAlias = Literal["greedy", "sample", "beam"]
+BeamRule: TypeAlias = Literal["hf", "big_vision"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
-    """How an answer is made from the model's probabilities; `inference.engine.decode` checks the values.
+    """How an answer is made from the model's probabilities; `inference.decoding.decode` checks the values.
 
     Attributes:
         max_new_tokens: where to stop a model that does not end by itself.
@@ -42,11 +43,15 @@ class Decoding:
         top_k: sample: only so many of the most likely tokens are drawn from; None leaves none out.
         top_p: sample: only the fewest tokens that together have this probability are drawn from.
         seed: sample: an answer depends on its own picture, prompt and seed, not on the rest of the batch.
+        best_of: sample: draw so many answers, with this seed and those after it, and give the most likely.
         beams: beam: how many answers are kept side by side.
+        beam_rule: beam: when an answer may end, as Hugging Face's `generate` or big_vision has it; the second
+            has no length penalty.
         length_penalty: beam: answers are compared by the sum of their tokens' log-probabilities divided by
             their length (end token included) to this power; 0 compares probabilities (big_vision), 1 is the
             default of Hugging Face.
         stop: greedy and sample: the answer ends before the first of these texts.
+        top_log_probs: greedy and sample: tell so many of the most likely tokens at each place.
     """
 
     max_new_tokens: int = 64
@@ -55,9 +60,12 @@ class Decoding:
     top_k: int | None = None
     top_p: float = 1.0
     seed: int = 0
+    best_of: int = 1
     beams: int = 3
+    beam_rule: BeamRule = "hf"
     length_penalty: float = 0.0
     stop: tuple[str, ...] = ()
+    top_log_probs: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +75,8 @@ class Generation:
     `token_ids` are without the end token; `finish_reason` is "stop" when the model ended by itself or wrote a
     stop text (which `text` is without) and "length" when `max_new_tokens` ran out. `log_probs` are the
     natural logarithms of the model's probability of each of `token_ids`, `location_log_probs` those of all
-    location tokens together at the same places.
+    location tokens together at the same places. `top_log_probs` has at each place the most likely ids with
+    their log-probabilities, if they were asked for.
     """
 
     text: str
@@ -76,6 +85,7 @@ class Generation:
     num_prompt_tokens: int
     log_probs: tuple[float, ...] = field(default=(), compare=False, repr=False)
     location_log_probs: tuple[float, ...] = field(default=(), compare=False, repr=False)
+    top_log_probs: tuple[tuple[tuple[int, float], ...], ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

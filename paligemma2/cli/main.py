@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from paligemma2.cli.bench import bench
 from paligemma2.cli.convert import convert
 from paligemma2.cli.data import data
 from paligemma2.cli.demo import demo
@@ -30,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # help with frames takes a tenth of a second more
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (predict, transfer, inspect, convert, demo, pretrain):
+for _command in (predict, transfer, inspect, convert, demo, pretrain, bench):
     app.command()(_command)
 app.add_typer(data, name="data")
 

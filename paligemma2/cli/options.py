@@ -1,11 +1,15 @@
 """Options that several verbs have, and how their words are read."""
 
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from paligemma2.errors import InputError
+from paligemma2.types import Decoding
 
 if TYPE_CHECKING:
     import torch
@@ -46,3 +50,37 @@ def stored_dtype(name: str | None) -> "torch.dtype | None":
     dtype = getattr(torch, name)
     assert isinstance(dtype, torch.dtype)
     return dtype
+
+
+_READ_AS: Mapping[type, Callable[[str], Any]] = {int: int, float: float, str: str, type(None): int}
+"""How the value of a setting is read, by the type of its default; what is None by default is a number."""
+
+
+def decoding_of(settings: Sequence[str]) -> Decoding:
+    """How tokens are chosen, by `name=value` for each setting of `Decoding`; `stop` may come several times.
+
+    Raises:
+        InputError: no such setting, or a value that cannot be read; whether it makes sense is checked later.
+    """
+    decoding = Decoding()
+    known = [field.name for field in fields(Decoding) if field.name != "max_new_tokens"]
+    for setting in settings:
+        name, has_value, value = setting.partition("=")
+        if name not in known or not has_value:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = (
+                f"did you mean {near[0]}=…?" if near and name not in known else f"known: {', '.join(known)}"
+            )
+            raise InputError(f"--set {setting!r} is not a setting and its value", hint=hint)
+        decoding = replace(decoding, **{name: _read(name, value, getattr(decoding, name))})
+    return decoding
+
+
+def _read(name: str, value: str, before: object) -> Any:
+    if isinstance(before, tuple):
+        return (*before, value)
+    try:
+        return _READ_AS[type(before)](value)
+    except ValueError as error:
+        hint = "give a number, as in " + (f"{name}=0.7" if isinstance(before, float) else f"{name}=3")
+        raise InputError(f"{name} is {value!r}", hint=hint) from error

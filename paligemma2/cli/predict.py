@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from paligemma2.cli.options import Model
+from paligemma2.cli.options import Model, decoding_of
 from paligemma2.cli.terminal import AnswersBar, print_error, print_note
 from paligemma2.errors import CheckpointError, InputError
 
@@ -21,6 +21,7 @@ _PROMPT_HELP = "'caption en', 'ocr', 'answer en QUESTION', 'detect THING ; THING
 _ANNOTATE_HELP = "Write pictures with the found boxes and masks into this folder."
 _SHEET_HELP = "Write all pictures with what was found to this .png or .html."
 _CONSTRAINED_HELP = "Only objects with the labels of the prompt (detect, segment)."
+_SET_HELP = "How tokens are chosen: method=sample, top_p=0.9, method=beam, beams=4, stop=TEXT, …"
 _CODEC_HELP = "Decodes masks: a file such as vae-oid.npz; else that of 'tiny'."
 
 Images = Annotated[
@@ -41,6 +42,7 @@ MaxNewTokens = Annotated[
         show_default="64; 256 for detect and ocr, 768 for segment",
     ),
 ]
+Settings = Annotated[list[str] | None, typer.Option("--set", help=_SET_HELP, metavar="NAME=VALUE")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Pictures to ask about at once.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 ComputeDtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
@@ -57,6 +59,7 @@ def predict(
     constrained: Constrained = False,
     mask_codec: Codec = None,
     max_new_tokens: MaxNewTokens = None,
+    settings: Settings = None,
     batch_size: BatchSize = 8,
     device: Device = "auto",
     dtype: ComputeDtype = "auto",
@@ -75,6 +78,7 @@ def predict(
         prompt=prompt,
         together=together,
         max_new_tokens=max_new_tokens,
+        decoding=decoding_of(settings or ()),
         batch_size=batch_size,
         device=device,
         dtype=cast("Dtype", dtype),

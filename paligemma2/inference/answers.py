@@ -3,7 +3,9 @@
 from collections.abc import Generator, Sequence
 
 from paligemma2.inference.constraints import Constraint
-from paligemma2.inference.engine import HasStopped, Token, check_decoding, decode
+from paligemma2.inference.decoding import HasStopped, check_decoding, decode
+from paligemma2.inference.engine import Token
+from paligemma2.inference.image_tokens import ImageTokens
 from paligemma2.inference.stopping import StopStrings
 from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.processing.processor import ModelInputs
@@ -17,14 +19,16 @@ def write_answers(
     inputs: ModelInputs,
     decoding: Decoding,
     constraints: Sequence[Constraint | None] | None = None,
+    images: ImageTokens | None = None,
 ) -> list[Generation]:
-    """What the model writes for each prompt; see `engine.decode` for arguments and errors."""
+    """What the model writes for each prompt; see `decoding.decode` for arguments and errors."""
     check_decoding(decoding)
     lengths = inputs.layout.is_valid.sum(dim=1).tolist()
     end = model.config.eos_token_id
     answers = [_Answer(tokenizer, end, decoding.stop, length) for length in lengths]
+    has_stopped = _has_stopped(answers, decoding)
     for tokens in decode(
-        model, inputs, decoding, constraints=constraints, has_stopped=_has_stopped(answers, decoding)
+        model, inputs, decoding, images=images, constraints=constraints, has_stopped=has_stopped
     ):
         for answer, token in zip(answers, tokens, strict=True):
             if token is not None:
@@ -38,12 +42,14 @@ def stream_answer(
     inputs: ModelInputs,
     decoding: Decoding,
     constraint: Constraint | None = None,
+    images: ImageTokens | None = None,
 ) -> Generator[str, None, Generation]:
     """The text of one answer in pieces, as it is decoded; the whole of it is the generator's value."""
     check_decoding(decoding)
     answer = _Answer(tokenizer, model.config.eos_token_id, decoding.stop, inputs.token_ids.shape[1])
+    has_stopped = _has_stopped([answer], decoding)
     for (token,) in decode(
-        model, inputs, decoding, constraints=[constraint], has_stopped=_has_stopped([answer], decoding)
+        model, inputs, decoding, images=images, constraints=[constraint], has_stopped=has_stopped
     ):
         assert token is not None  # decoding stops when the only row has ended
         if piece := answer.push(token):
@@ -90,6 +96,7 @@ class _Answer:
             num_prompt_tokens=self._num_prompt_tokens,
             log_probs=tuple(token.log_prob for token in tokens),
             location_log_probs=tuple(token.location_log_prob for token in tokens),
+            top_log_probs=tuple(token.top for token in tokens if token.top),
         )
 
     def _keep(self, piece: str) -> str:

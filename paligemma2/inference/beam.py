@@ -2,9 +2,12 @@
 
 Answers are compared by the sum of their tokens' log-probabilities, divided by `length ** length_penalty`.
 The probabilities are the model's own: a grammar only takes answers away, so the search is for the most likely
-of those allowed. The rules are those of Hugging Face's `generate` with `early_stopping="never"`: an answer
-has ended when its end token is among the best `beams` continuations of its row. (big_vision lets every beam
-end at every step; one beam would then not be greedy decoding.) But what has ended goes before what was cut.
+of those allowed.
+
+Which answers count as ended is a rule with a name. "hf" is that of Hugging Face's `generate` with
+`early_stopping="never"`: the end token is among the best `beams` continuations of its row; one beam is then
+greedy decoding. "big_vision" (its `beam_decode`) lets every beam end at every step. By either rule, what has
+ended goes before what was cut.
 """
 
 import math
@@ -60,7 +63,7 @@ def beam_search(
     Raises:
         InputError: no answer of a grammar fits into `max_new_tokens`.
     """
-    end, beams, prompt_length = model.config.eos_token_id, decoding.beams, cache.length
+    end, beams, prompt_length = model.config.eos_token_id, decoding.beams, cache.longest
     rows = [_Row(decoding, end) for _ in constraints]
     progress = Progress([each for each in constraints for _ in range(beams)], decoding.max_new_tokens, end)
     logits, cache = logits.repeat_interleave(beams, dim=0), cache.repeated(beams)
@@ -69,8 +72,10 @@ def beam_search(
         locations = free[:, model.config.location_rows].logsumexp(dim=-1)
         log_probs = progress.restrict(free)
         scores = torch.tensor([row.scores for row in rows], device=log_probs.device)
-        for row, candidates in zip(rows, _best_continuations(scores, log_probs, locations), strict=True):
-            row.take(candidates)
+        best = _best_continuations(scores, log_probs, locations)
+        ends = _ends(scores, log_probs, locations, end)
+        for row, candidates, ended in zip(rows, best, ends, strict=True):
+            row.take(candidates, ended)
         if count == decoding.max_new_tokens or all(row.is_done for row in rows):
             break
         sources = [index * beams + beam for index, row in enumerate(rows) for beam in row.sources]
@@ -109,6 +114,21 @@ def _best_continuations(scores: Tensor, log_probs: Tensor, locations: Tensor) ->
     return [[_Candidate(*each) for each in zip(*row, strict=True)] for row in rows]
 
 
+def _ends(scores: Tensor, log_probs: Tensor, locations: Tensor, end: int) -> list[list[_Candidate]]:
+    """For each row what ending now would give each of its beams; see `_best_continuations`."""
+    batch, beams = scores.shape
+    log_prob = log_probs[:, end].view(batch, beams)
+    columns = (scores + log_prob, log_prob, locations.view(batch, beams))
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [
+        [
+            _Candidate(score, beam, end, added, location)
+            for beam, (score, added, location) in enumerate(zip(*row, strict=True))
+        ]
+        for row in rows
+    ]
+
+
 class _Row:
     """The beams of one row, best first, and the best answer that has ended."""
 
@@ -132,11 +152,13 @@ class _Row:
         longest = self._decoding.max_new_tokens**self._decoding.length_penalty
         return self._ended is not None and self.scores[0] / longest <= self._ended_score
 
-    def take(self, candidates: Sequence[_Candidate]) -> None:
-        """One step on."""
+    def take(self, candidates: Sequence[_Candidate], ends: Sequence[_Candidate]) -> None:
+        """One step on: the best continuations, and what ending now would give each beam."""
         before, beams = self.live, self._decoding.beams
-        for each in candidates[:beams]:
-            if each.token == self._end:
+        if self._decoding.beam_rule == "hf":
+            ends = [each for each in candidates[:beams] if each.token == self._end]
+        for each in ends:
+            if each.score > -math.inf:
                 self._finish(_extended(before, each), each.score)
         going_on = [each for each in candidates if each.token != self._end][:beams]
         self.live = [_extended(before, each) for each in going_on]

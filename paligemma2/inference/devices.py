@@ -5,6 +5,8 @@ from typing import Literal
 import torch
 
 from paligemma2.errors import InputError
+from paligemma2.model.half_linear import has_half_kernels, to_half_linear
+from paligemma2.model.paligemma2 import PaliGemma2Model
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 _DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -38,3 +40,21 @@ def device_named(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {name!r} is not available here", hint="use auto or cpu") from error
     return device
+
+
+def has_bfloat16_arithmetic() -> bool:
+    """Whether the CPU multiplies matrices of bfloat16 itself (AVX512-BF16, AMX and the like)."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def fit_to_device(model: PaliGemma2Model) -> None:
+    """Let a loaded model compute in numbers that its device is good at.
+
+    Weights of bfloat16 stay in 16 bits on a CPU that can only widen them, and all else becomes float32. So
+    does a whole model of float16, in which activations of Gemma 2 overflow.
+    """
+    if model.dtype == torch.float16:
+        model.float()
+    is_half_on_cpu = model.device.type == "cpu" and model.dtype == torch.bfloat16
+    if is_half_on_cpu and not has_bfloat16_arithmetic() and has_half_kernels():
+        to_half_linear(model, table="language_model.embed_tokens")

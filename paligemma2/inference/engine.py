@@ -1,30 +1,29 @@
-"""Decoding: prefill, then one token at a time through a preallocated cache."""
+"""Continuous batching: rows join and leave between steps, each with its own picture, prompt and settings.
 
-import itertools
-import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, TypeAlias, get_args
+A prefix is read layer by layer (its tokens all see each other, so it cannot be cut by tokens as a causal
+prompt can), a few layers between two steps of the rows that are already writing. A row that joins adds its
+own reading and nothing is computed again for the others.
+"""
+
+import random
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from paligemma2.errors import InputError
-from paligemma2.inference.beam import Hypothesis, beam_search
 from paligemma2.inference.constraints import Constraint, Progress
-from paligemma2.inference.sampling import draw, most_likely, random_streams, sample
+from paligemma2.inference.image_tokens import ImageTokens
+from paligemma2.inference.sampling import choose, random_streams
 from paligemma2.model.cache import KVCache
-from paligemma2.model.config import ModelConfig
 from paligemma2.model.paligemma2 import PaliGemma2Model
+from paligemma2.model.piecewise import Piecewise, finish
+from paligemma2.model.prefix_mask import PrefixLayout
 from paligemma2.processing.processor import ModelInputs
-from paligemma2.types import Decoding, DecodingMethod
-
-_METHODS = get_args(DecodingMethod)
-_Choose = Callable[[Tensor], Tensor]
-"""Logits of the tokens that may be produced, float32 [batch, text rows], to the chosen ids, int64 [batch]."""
-
-
-HasStopped: TypeAlias = Callable[[int], bool]
-"""Whether a row, given by its number, is to go on no further than the tokens that were yielded."""
+from paligemma2.types import Decoding
 
 
 class Token(NamedTuple):
@@ -37,164 +36,300 @@ class Token(NamedTuple):
     id: int
     log_prob: float
     location_log_prob: float
+    top: tuple[tuple[int, float], ...] = ()
+    """As many of the most likely tokens as were asked for, the best first, with their log-probabilities."""
 
 
-@torch.inference_mode()
-def decode(
-    model: PaliGemma2Model,
-    inputs: ModelInputs,
-    decoding: Decoding,
-    *,
-    constraints: Sequence[Constraint | None] | None = None,
-    has_stopped: HasStopped | None = None,
-) -> Iterator[list[Token | None]]:
-    """The tokens of a batch as they are decoded; with beams, when all are known.
+class Written(NamedTuple):
+    """What a step added: the ticket of the row, its new token, and whether the row has ended with it."""
 
-    `<image>` and the filler rows behind it are never chosen. Decoding ends when every row has ended or
-    `max_new_tokens` have been made.
+    ticket: int
+    token: Token
+    is_last: bool
+
+
+class Engine:
+    """Rows that are decoded side by side; see the top of this file.
 
     Args:
         model: in evaluation mode.
-        inputs: prompts padded on the left.
-        decoding: how tokens are chosen.
-        constraints: for each row the grammar that its answer must keep to, or None.
-        has_stopped: asked after each token whether a row is to end with it; not with beams.
-
-    Yields:
-        For each row the new token (the end token included), or None if the row had ended before.
-
-    Raises:
-        InputError: a setting is out of range or belongs to another method; prompt and `max_new_tokens` do not
-            fit into the model's context; the constraints are not one per row, or too long.
+        images: encodes pictures; may be shared with other engines of the same model.
+        rows: the most rows at a time; the others wait.
+        capacity: the most tokens of a row, prompt and answer together; memory is reserved for all of them.
+        layers_per_step: how many layers of a waiting prompt are read between two steps of the others.
     """
-    check_decoding(decoding)
-    grammars = _checked(constraints, len(inputs.ids))
-    choose = _chooser(inputs, decoding, model.config)
-    logits, cache = read_prompts(model, inputs, decoding.max_new_tokens)
-    if decoding.method == "beam":
-        yield from _in_steps(beam_search(model, logits, cache, decoding, grammars))
-    else:
-        yield from _step_by_step(model, logits, cache, decoding, choose, grammars, has_stopped)
 
+    def __init__(
+        self,
+        model: PaliGemma2Model,
+        images: ImageTokens | None = None,
+        *,
+        rows: int,
+        capacity: int,
+        layers_per_step: int = 4,
+    ) -> None:
+        for name, value in (("rows", rows), ("capacity", capacity), ("layers_per_step", layers_per_step)):
+            if value < 1:
+                raise InputError(f"{name} is {value}", hint="give at least 1")
+        self._model = model
+        self._images = images or ImageTokens(model)
+        self._max_rows = rows
+        self._capacity = capacity
+        self._layers_per_step = layers_per_step
+        self._cache: KVCache | None = None
+        self._rows: list[_Row] = []  # in the order of the cache
+        self._waiting: deque[_Group] = deque()
+        self._reading: _Reading | None = None
+        self._num_tickets = 0
 
-def read_prompts(model: PaliGemma2Model, inputs: ModelInputs, max_new_tokens: int) -> tuple[Tensor, KVCache]:
-    """Encode each picture once and read the prompts; see `PaliGemma2Model.prefill` for what comes back.
+    @property
+    def is_idle(self) -> bool:
+        """Whether no row is writing, reading or waiting."""
+        return not (self._rows or self._waiting or self._reading)
 
-    Raises:
-        InputError: prompt and `max_new_tokens` do not fit into the model's context.
-    """
-    _check_room(model, inputs, max_new_tokens)
-    inputs = inputs.to(model.device)
-    image_tokens = model.encode_images(inputs.pixel_values)[inputs.image_index]
-    return model.prefill(inputs.token_ids, image_tokens, inputs.layout, max_new_tokens)
+    def add(
+        self,
+        inputs: ModelInputs,
+        decodings: Sequence[Decoding],
+        constraints: Sequence[Constraint | None] | None = None,
+    ) -> list[int]:
+        """Let some prompts join when there is room for all of them; equal prompts are read once.
 
+        Args:
+            inputs: prompts padded on the left, on the CPU.
+            decodings: for each prompt how its tokens are chosen: "greedy" or "sample", without `stop`
+                (call `cancel` instead) and `best_of`.
+            constraints: for each prompt the grammar that its answer must keep to, or None.
 
-def check_decoding(decoding: Decoding) -> None:
-    """Nothing, if the settings make sense.
+        Returns:
+            A ticket for each prompt.
 
-    Raises:
-        InputError: a setting is out of range, or belongs to another method.
-    """
-    ranges = {
-        "max_new_tokens": (decoding.max_new_tokens >= 1, "give at least 1"),
-        "method": (decoding.method in _METHODS, f"use one of {', '.join(_METHODS)}"),
-        "temperature": (0 < decoding.temperature < math.inf, "give a number above 0, or method='greedy'"),
-        "top_k": (decoding.top_k is None or decoding.top_k >= 1, "give at least 1, or None"),
-        "top_p": (0 < decoding.top_p <= 1, "give a probability above 0; 1 leaves no token out"),
-        "stop": (_are_texts(decoding.stop), "give a tuple of texts of at least one character"),
-        "beams": (decoding.beams >= 1, "give at least 1"),
-        "length_penalty": (0 <= decoding.length_penalty < math.inf, "give 0 or more"),
-    }
-    for name, (is_right, hint) in ranges.items():
-        if not is_right:
-            raise InputError(f"{name} is {getattr(decoding, name)!r}", hint=hint)
-    for name, methods in _USED_BY.items():
-        value = getattr(decoding, name)
-        if decoding.method not in methods and value != getattr(Decoding, name):
+        Raises:
+            InputError: there are more prompts than rows, one does not fit with its `max_new_tokens`, or a
+                grammar has no answer short enough.
+        """
+        count, seq = inputs.token_ids.shape
+        longest = seq + max(decoding.max_new_tokens for decoding in decodings)
+        if count > self._max_rows or longest > self._capacity:
             raise InputError(
-                f"{name} is {value!r}, which the method {decoding.method!r} does not use",
-                hint=f"leave {name} out, or give method={' or '.join(map(repr, methods))}",
+                f"{count} prompts of up to {longest} tokens do not fit into {self._max_rows} rows of "
+                f"{self._capacity}",
+                hint="add fewer at a time, or make an engine with more rows or capacity",
             )
+        check_room(self._model, inputs, longest - seq)
+        end = self._model.config.eos_token_id
+        streams = random_streams(inputs, self._model.config, [each.seed for each in decodings])
+        grammars = constraints or [None] * count
+        rows = [
+            _Row(ticket, decoding, grammar, Progress([grammar], decoding.max_new_tokens, end), stream)
+            for ticket, (decoding, grammar, stream) in enumerate(
+                zip(decodings, grammars, streams, strict=True), start=self._num_tickets
+            )
+        ]
+        self._num_tickets += count
+        self._waiting.append(_Group(inputs, rows))
+        return [row.ticket for row in rows]
+
+    @torch.inference_mode()
+    def cancel(self, ticket: int) -> None:
+        """Take a row out, wherever it is; nothing happens if it has ended."""
+        for place, row in enumerate(self._rows):
+            if row.ticket == ticket:
+                self._drop(place)
+        groups = [*self._waiting, *([self._reading.group] if self._reading else [])]
+        for group in groups:
+            for row in group.rows:
+                row.is_cancelled |= row.ticket == ticket
+        self._waiting = deque(group for group in self._waiting if not group.is_cancelled)
+        if self._reading and self._reading.group.is_cancelled:
+            self._reading = None
+
+    @torch.inference_mode()
+    def step(self) -> list[Written]:
+        """One more token for every row that is writing, and some layers of a prompt that waits.
+
+        Raises:
+            torch.OutOfMemoryError: the device is full. Prompts that were being read are taken out; rows that
+                were writing can go on.
+        """
+        self._read_on()  # first: if it fails, nothing has happened to the rows that write
+        logits = []
+        if self._rows:
+            assert self._cache is not None
+            chosen = torch.tensor([row.chosen for row in self._rows], device=self._model.device)
+            logits.append(self._model.step(chosen, self._cache))
+        if self._reading and self._reading.result:
+            logits.append(self._join(self._reading.group, *self._reading.result))
+            self._reading = None
+        if not logits:
+            return []
+        offered = torch.cat(logits)[:, : self._model.config.num_text_rows]
+        return self._take(offered)
+
+    def _read_on(self) -> None:
+        """Some layers of a prompt, or all of it where no row has to wait for that."""
+        reading, self._reading = self._reading, None
+        if reading is None:
+            if not self._waiting or len(self._rows) + len(self._waiting[0].rows) > self._max_rows:
+                return
+            group = self._waiting.popleft()
+            work = read_prompts(self._model, self._images, group.inputs, self._room(group))
+            reading = _Reading(group, work)
+        if reading.result is None:
+            reading.result = _do(reading.work, self._layers_per_step if self._rows else None)
+        self._reading = reading
+
+    def _room(self, group: "_Group") -> int:
+        """Slots to reserve behind the prompts: all where they fill the engine, so that nothing is copied."""
+        fills = not self._rows and len(group.rows) == self._max_rows
+        return self._capacity - group.inputs.token_ids.shape[1] if fills else 0
+
+    def _join(self, group: "_Group", logits: Tensor, cache: KVCache) -> Tensor:
+        alive = [place for place, row in enumerate(group.rows) if not row.is_cancelled]
+        if not self._rows and len(alive) == self._max_rows and cache.capacity == self._capacity:
+            self._cache = cache
+        else:
+            if self._cache is None:
+                self._cache = KVCache.reserve(
+                    self._model.config.text,
+                    self._max_rows,
+                    self._capacity,
+                    dtype=cache.keys.dtype,
+                    device=cache.keys.device,
+                )
+            for place in alive:
+                self._cache.take(cache, place)
+        self._rows += [group.rows[place] for place in alive]
+        return logits[alive]
+
+    def _take(self, logits: Tensor) -> list[Written]:
+        """Choose a token of each row; rows that end with it leave."""
+        restricted = logits
+        if any(row.constraint is not None for row in self._rows):
+            parts = zip(self._rows, torch.split(logits, 1), strict=True)
+            restricted = torch.cat([row.progress.restrict(part) for row, part in parts])
+        decodings = [row.decoding for row in self._rows]
+        chosen = choose(restricted, decodings, [row.stream for row in self._rows])
+        tokens = _tokens(logits, chosen, decodings, self._model.config.location_rows)
+        written = [
+            Written(row.ticket, token, row.take(token.id, self._model.config.eos_token_id))
+            for row, token in zip(self._rows, tokens, strict=True)
+        ]
+        for place in reversed(range(len(written))):
+            if written[place].is_last:
+                self._drop(place)
+        return written
+
+    def _drop(self, place: int) -> None:
+        assert self._cache is not None
+        self._cache.drop(place)
+        last = self._rows.pop()
+        if place < len(self._rows):
+            self._rows[place] = last
 
 
-_USED_BY: dict[str, tuple[DecodingMethod, ...]] = {
-    **dict.fromkeys(("temperature", "top_k", "top_p", "seed"), ("sample",)),
-    **dict.fromkeys(("beams", "length_penalty"), ("beam",)),
-    "stop": ("greedy", "sample"),
-}
+@dataclass(eq=False)
+class _Row:
+    ticket: int
+    decoding: Decoding
+    constraint: Constraint | None
+    progress: Progress
+    stream: random.Random
+    made: int = 0
+    chosen: int = 0
+    is_cancelled: bool = False
+
+    def take(self, token: int, end: int) -> bool:
+        """Go one token on; whether it is the last."""
+        self.made += 1
+        self.chosen = token
+        self.progress.advance([token])
+        return token == end or self.made == self.decoding.max_new_tokens
 
 
-def _are_texts(stop: Sequence[str]) -> bool:
-    return not isinstance(stop, str) and all(isinstance(text, str) and text for text in stop)
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Prompts that are read together."""
+
+    inputs: ModelInputs
+    rows: list[_Row]
+
+    @property
+    def is_cancelled(self) -> bool:
+        return all(row.is_cancelled for row in self.rows)
 
 
-def _step_by_step(
-    model: PaliGemma2Model,
-    logits: Tensor,
-    cache: KVCache,
-    decoding: Decoding,
-    choose: _Choose,
-    grammars: Sequence[Constraint | None],
-    has_stopped: HasStopped | None,
-) -> Iterator[list[Token | None]]:
-    end = model.config.eos_token_id
-    progress = Progress(grammars, decoding.max_new_tokens, end)
-    has_ended = torch.zeros(len(grammars), dtype=torch.bool, device=logits.device)
-    for count in range(1, decoding.max_new_tokens + 1):
-        offered = logits[:, : model.config.num_text_rows]
-        chosen = choose(progress.restrict(offered)).masked_fill(has_ended, end)
-        tokens = _tokens(offered, chosen, has_ended, model.config.location_rows)
-        yield tokens
-        has_ended = has_ended | (chosen == end)
-        if has_stopped is not None:
-            stopped = [has_stopped(row) for row in range(len(tokens))]
-            has_ended = has_ended | torch.tensor(stopped, device=has_ended.device)
-        if count == decoding.max_new_tokens or bool(has_ended.all()):
-            return
-        progress.advance([None if token is None else token.id for token in tokens])
-        logits = model.step(chosen, cache)
+@dataclass(eq=False)
+class _Reading:
+    """Prompts that are being read, and what came of it."""
+
+    group: _Group
+    work: Piecewise[tuple[Tensor, KVCache]]
+    result: tuple[Tensor, KVCache] | None = None
 
 
-def _tokens(logits: Tensor, chosen: Tensor, has_ended: Tensor, location_rows: slice) -> list[Token | None]:
+def _do(work: Piecewise[tuple[Tensor, KVCache]], pieces: int | None) -> tuple[Tensor, KVCache] | None:
+    """The result of the work if it ends within so many pieces (None for all)."""
+    if pieces is None:
+        return finish(work)
+    try:
+        for _ in range(pieces):
+            next(work)
+    except StopIteration as stop:
+        result: tuple[Tensor, KVCache] = stop.value
+        return result
+    return None
+
+
+def _tokens(
+    logits: Tensor, chosen: Tensor, decodings: Sequence[Decoding], location_rows: slice
+) -> list[Token]:
     total = logits.logsumexp(dim=-1)
     log_probs = logits.gather(1, chosen[:, None])[:, 0] - total
     locations = logits[:, location_rows].logsumexp(dim=-1) - total
     columns = (chosen.tolist(), log_probs.tolist(), locations.tolist())
-    rows = zip(zip(*columns, strict=True), has_ended.tolist(), strict=True)
-    return [None if ended else Token(*token) for token, ended in rows]
+    tokens = [Token(*row) for row in zip(*columns, strict=True)]
+    most = max(decoding.top_log_probs for decoding in decodings)
+    if not most:
+        return tokens
+    best = logits.topk(min(most, logits.shape[1]), dim=-1)
+    tops = zip(best.indices.tolist(), (best.values - total[:, None]).tolist(), strict=True)
+    return [
+        token._replace(top=tuple(zip(ids, values, strict=True))[: decoding.top_log_probs])
+        for token, (ids, values), decoding in zip(tokens, tops, decodings, strict=True)
+    ]
 
 
-def _in_steps(answers: Sequence[Hypothesis]) -> Iterator[list[Token | None]]:
-    rows = [map(Token, answer.ids, answer.log_probs, answer.location_log_probs) for answer in answers]
-    return map(list, itertools.zip_longest(*rows))
+def read_prompts(
+    model: PaliGemma2Model, images: ImageTokens, inputs: ModelInputs, max_new_tokens: int
+) -> Piecewise[tuple[Tensor, KVCache]]:
+    """Encode each new picture once and read each different prompt once, layer by layer.
+
+    Returns:
+        As `PaliGemma2Model.prefill`, a row for each prompt.
+
+    Raises:
+        InputError: prompt and `max_new_tokens` do not fit into the model's context.
+    """
+    check_room(model, inputs, max_new_tokens)
+    image_tokens = yield from images.encode(inputs.pixel_values)
+    different, sources = _different_prompts(model, inputs)
+    distinct = inputs if len(different) == len(sources) else select_rows(model, inputs, different)
+    logits, cache = yield from model.prefill_in_pieces(
+        distinct.token_ids.to(model.device),
+        image_tokens[distinct.image_index],
+        distinct.layout.to(model.device),
+        max_new_tokens,
+    )
+    return (logits, cache) if distinct is inputs else (logits[sources], cache.copied(sources))
 
 
-def _chooser(inputs: ModelInputs, decoding: Decoding, config: ModelConfig) -> _Choose:
-    if decoding.method != "sample":
-        return most_likely
-    streams = random_streams(inputs, config, decoding.seed)
+def check_room(model: PaliGemma2Model, inputs: ModelInputs, max_new_tokens: int) -> None:
+    """Nothing, if prompts and answers fit the context.
 
-    def choose(logits: Tensor) -> Tensor:
-        draws = draw(streams, logits.device)
-        return sample(
-            logits, draws, temperature=decoding.temperature, top_k=decoding.top_k, top_p=decoding.top_p
-        )
-
-    return choose
-
-
-def _checked(constraints: Sequence[Constraint | None] | None, num_rows: int) -> Sequence[Constraint | None]:
-    if constraints is None:
-        return [None] * num_rows
-    if len(constraints) != num_rows:
-        raise InputError(
-            f"{len(constraints)} constraints for {num_rows} prompts",
-            hint="give one per prompt, None for a prompt without",
-        )
-    return constraints
-
-
-def _check_room(model: PaliGemma2Model, inputs: ModelInputs, max_new_tokens: int) -> None:
+    Raises:
+        InputError: they do not.
+    """
     room = model.config.text.max_positions - inputs.token_ids.shape[1]
     if max_new_tokens > room:
         raise InputError(
@@ -202,3 +337,36 @@ def _check_room(model: PaliGemma2Model, inputs: ModelInputs, max_new_tokens: int
             f"{model.config.text.max_positions}, max_new_tokens is {max_new_tokens}",
             hint=f"give max_new_tokens={room} or less" if room > 0 else "shorten the prompt",
         )
+
+
+def select_rows(model: PaliGemma2Model, inputs: ModelInputs, rows: Sequence[int]) -> ModelInputs:
+    """The batch of these rows, of which one may come several times; its pictures stay as they are."""
+    sources, pictures, layout = list(rows), _pictures_of(model, inputs), inputs.layout
+    return replace(
+        inputs,
+        token_ids=inputs.token_ids[sources],
+        image_index=torch.cat([pictures[row] for row in sources]),
+        layout=PrefixLayout(layout.segments[sources], layout.is_prefix[sources], layout.positions[sources]),
+        ids=tuple(inputs.ids[row] for row in sources),
+    )
+
+
+def _pictures_of(model: PaliGemma2Model, inputs: ModelInputs) -> tuple[Tensor, ...]:
+    """For each row the places of its pictures in `pixel_values`."""
+    counts = (inputs.token_ids == model.config.image_token_id).sum(dim=1) // model.config.num_image_tokens
+    return torch.split(inputs.image_index, counts.tolist())
+
+
+def _different_prompts(model: PaliGemma2Model, inputs: ModelInputs) -> tuple[list[int], list[int]]:
+    """The rows that differ from all before them, and for each row the place of its equal among those."""
+    prompts: dict[tuple[bytes, ...], int] = {}
+    different: list[int] = []
+    sources: list[int] = []
+    rows = zip(inputs.token_ids, inputs.layout.segments, _pictures_of(model, inputs), strict=True)
+    for row, parts in enumerate(rows):
+        key = tuple(part.numpy().tobytes() for part in parts)
+        if key not in prompts:
+            prompts[key] = len(different)
+            different.append(row)
+        sources.append(prompts[key])
+    return different, sources

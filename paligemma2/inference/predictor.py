@@ -7,8 +7,6 @@ from itertools import tee
 from pathlib import Path
 from typing import TypeAlias
 
-import torch
-
 from paligemma2.assets import TINY_FOLDER
 from paligemma2.checkpoint.load import load_model
 from paligemma2.checkpoint.mask_codec_files import check_mask_codec, load_mask_codec
@@ -17,7 +15,9 @@ from paligemma2.errors import InputError
 from paligemma2.inference.answers import stream_answer, write_answers
 from paligemma2.inference.constraints import Constraint
 from paligemma2.inference.detection import Selection, label_groups, read_objects, select
-from paligemma2.inference.devices import Dtype, device_named, dtype_named
+from paligemma2.inference.devices import Dtype, device_named, dtype_named, fit_to_device
+from paligemma2.inference.engine import Engine
+from paligemma2.inference.image_tokens import ImageTokens
 from paligemma2.inference.masks import with_masks
 from paligemma2.inference.scoring import score_suffixes
 from paligemma2.inference.search import Search, find_objects
@@ -76,6 +76,7 @@ class PaliGemma2:
         self.processor = processor
         self.folder = folder
         self._mask_codec = mask_codec
+        self._images = ImageTokens(model)
 
     @property
     def config(self) -> ModelConfig:
@@ -124,7 +125,8 @@ class PaliGemma2:
         """
         inputs = self.encode(images, prompts)
         limited = _limited(decoding, max_new_tokens)
-        return write_answers(self.model, self.processor.tokenizer, inputs, limited, constraints)
+        tokenizer = self.processor.tokenizer
+        return write_answers(self.model, tokenizer, inputs, limited, constraints, self._images)
 
     def stream(
         self,
@@ -142,7 +144,8 @@ class PaliGemma2:
         """
         inputs = self.encode(images, prompt)
         limited = _limited(decoding, max_new_tokens)
-        return (yield from stream_answer(self.model, self.processor.tokenizer, inputs, limited, constraint))
+        tokenizer = self.processor.tokenizer
+        return (yield from stream_answer(self.model, tokenizer, inputs, limited, constraint, self._images))
 
     def score(
         self, images: Images, prefix: str | Prompt, suffixes: Sequence[str], *, batch_size: int = 16
@@ -160,8 +163,20 @@ class PaliGemma2:
             ImageError: an image cannot be read.
         """
         ids = [self.processor.suffix_ids(suffix) for suffix in suffixes]
-        scores = score_suffixes(self.model, self.encode(images, prefix), ids, batch_size=batch_size)
+        inputs = self.encode(images, prefix)
+        scores = score_suffixes(self.model, inputs, ids, batch_size=batch_size, images=self._images)
         return [ScoredSuffix(suffix=s, log_probs=row) for s, row in zip(suffixes, scores, strict=True)]
+
+    def engine(self, *, rows: int = 8, capacity: int | None = None) -> Engine:
+        """An engine whose rows join and leave between steps, for callers whose prompts come at any time.
+
+        Args:
+            rows: the most at a time; the others wait.
+            capacity: the most tokens of a row, prompt and answer together; by default the image tokens of
+                one picture and 256 more.
+        """
+        room = min(self.config.num_image_tokens + 256, self.config.text.max_positions)
+        return Engine(self.model, self._images, rows=rows, capacity=capacity or room)
 
     def caption(self, images: Images, language: str = "en") -> str:
         """A short caption."""
@@ -349,7 +364,8 @@ def load(
         source: "tiny" (the small trained model inside this package), a Hugging Face folder, a big_vision
             `.npz` with its tokenizer beside it, or a hub id such as `google/paligemma2-3b-pt-224`.
         device: "auto" is CUDA if there is one, else the CPU.
-        dtype: "auto" is the file's own, but float32 for float16 files and for the small model.
+        dtype: of the weights. "auto" is the file's own, but float32 for float16 files and for the small
+            model. A CPU without bfloat16 instructions keeps such weights in 16 bits and computes in float32.
         mask_codec: what turns mask tokens into masks: "default" (that of the small model), or a file such as
             `vae-oid.npz` for the released checkpoints. It is read when a mask is first asked for.
         on_progress: called while the weights are read, with the bytes done and in all.
@@ -370,8 +386,7 @@ def load(
             raise
         hint = f"{error.hint}; 'tiny' is the small model inside this package"
         raise InputError(error.message, hint=hint) from error
-    if loaded.model.dtype == torch.float16:
-        loaded.model.float()  # activations of Gemma 2 overflow in float16
+    fit_to_device(loaded.model)
     processor = Processor.from_folder(loaded.folder, loaded.config)
     return PaliGemma2(loaded.model, processor, loaded.folder, mask_codec)
 

@@ -2,12 +2,14 @@
 
 import hashlib
 import random
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from paligemma2.model.config import ModelConfig
 from paligemma2.processing.processor import ModelInputs
+from paligemma2.types import Decoding
 
 
 def most_likely(logits: Tensor) -> Tensor:
@@ -45,13 +47,39 @@ def sample(
     return torch.searchsorted(cumulative, draws[:, None] * cumulative[:, -1:], right=True)[:, 0]
 
 
-def random_streams(inputs: ModelInputs, config: ModelConfig, seed: int) -> list[random.Random]:
-    """For each row its own random numbers, which depend on its prompt, its pictures and `seed` alone."""
+def choose(logits: Tensor, decodings: Sequence[Decoding], streams: Sequence[random.Random]) -> Tensor:
+    """The next token of each row, as its own settings say.
+
+    Args:
+        logits: float32 [batch, vocab]; -inf is never chosen.
+        decodings: for each row its settings.
+        streams: for each row its random numbers, of which one that samples takes the next.
+
+    Returns:
+        int64 [batch].
+    """
+    alike: dict[tuple[bool, float, int | None, float], list[int]] = {}
+    for row, each in enumerate(decodings):
+        alike.setdefault((each.method == "sample", each.temperature, each.top_k, each.top_p), []).append(row)
+    chosen = torch.empty(len(decodings), dtype=torch.int64, device=logits.device)
+    for (is_sampled, temperature, top_k, top_p), rows in alike.items():
+        some = logits if len(rows) == len(decodings) else logits[rows]
+        if is_sampled:
+            draws = draw([streams[row] for row in rows], logits.device)
+            chosen[rows] = sample(some, draws, temperature=temperature, top_k=top_k, top_p=top_p)
+        else:
+            chosen[rows] = most_likely(some)
+    return chosen
+
+
+def random_streams(inputs: ModelInputs, config: ModelConfig, seeds: Sequence[int]) -> list[random.Random]:
+    """For each row its own random numbers, which depend on its prompt, its pictures and its seed alone."""
     counts = (inputs.token_ids == config.image_token_id).sum(dim=1) // config.num_image_tokens
     pictures = torch.split(inputs.image_index, counts.tolist())
-    rows = zip(inputs.token_ids, inputs.layout.is_valid, pictures, strict=True)
+    rows = zip(seeds, inputs.token_ids, inputs.layout.is_valid, pictures, strict=True)
     return [
-        random.Random(_digest(seed, ids[valid], inputs.pixel_values[index])) for ids, valid, index in rows
+        random.Random(_digest(seed, ids[valid], inputs.pixel_values[index]))
+        for seed, ids, valid, index in rows
     ]
 
 

@@ -7,14 +7,21 @@ from torch import Tensor
 
 from paligemma2.errors import InputError
 from paligemma2.inference.engine import read_prompts
+from paligemma2.inference.image_tokens import ImageTokens
 from paligemma2.model.cache import KVCache
 from paligemma2.model.paligemma2 import PaliGemma2Model
+from paligemma2.model.piecewise import finish
 from paligemma2.processing.processor import ModelInputs
 
 
 @torch.inference_mode()
 def score_suffixes(
-    model: PaliGemma2Model, inputs: ModelInputs, suffixes: Sequence[Sequence[int]], *, batch_size: int
+    model: PaliGemma2Model,
+    inputs: ModelInputs,
+    suffixes: Sequence[Sequence[int]],
+    *,
+    batch_size: int,
+    images: ImageTokens | None = None,
 ) -> list[tuple[float, ...]]:
     """The natural logarithms of the probability of each token of each suffix after one prompt.
 
@@ -26,6 +33,7 @@ def score_suffixes(
         inputs: one prompt.
         suffixes: token ids, the end token included; none is empty.
         batch_size: suffixes that are read at once.
+        images: encodes pictures; a new one by default, which knows none.
 
     Raises:
         InputError: there is nothing to score, `batch_size` is below 1, or a suffix does not fit the context.
@@ -35,7 +43,7 @@ def score_suffixes(
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}", hint="give at least 1")
     longest = max(map(len, suffixes))
-    first, cache = read_prompts(model, inputs, longest)
+    first, cache = finish(read_prompts(model, images or ImageTokens(model), inputs, longest))
     scores: list[tuple[float, ...]] = []
     for start in range(0, len(suffixes), batch_size):
         scores += _score(model, first, cache, suffixes[start : start + batch_size])

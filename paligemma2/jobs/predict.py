@@ -13,10 +13,12 @@ from paligemma2.checkpoint.weights import OnProgress
 from paligemma2.drawing.boxes import draw_detections, enlarged
 from paligemma2.errors import CheckpointError, ImageError, InputError, PaliGemmaError, WorkError
 from paligemma2.inference.constraints import Constraint, detect_grammar, segment_grammar
+from paligemma2.inference.decoding import check_decoding
 from paligemma2.inference.devices import Dtype
 from paligemma2.inference.predictor import (
     BOX_TOKENS,
     DEFAULT_MAX_NEW_TOKENS,
+    GREEDY,
     MASK_TOKENS,
     PaliGemma2,
     load,
@@ -24,7 +26,7 @@ from paligemma2.inference.predictor import (
 from paligemma2.jobs.predict_sheet import ResultSheet, check_sheet
 from paligemma2.processing.image import open_image
 from paligemma2.processing.tokenizer import Tokenizer
-from paligemma2.types import Generation, ParsedAnswer
+from paligemma2.types import Decoding, Generation, ParsedAnswer
 
 OnText = Callable[[str], None]
 # Formats that Pillow knows by name, but that are no pictures or need a program of their own to be read.
@@ -44,6 +46,7 @@ class PredictConfig:
         prompt: is asked about each picture.
         together: ask once about all pictures, in order.
         max_new_tokens: where to stop a model that does not end by itself; None suits the form of the prompt.
+        decoding: how tokens are chosen, but for `max_new_tokens`.
         batch_size: pictures that are asked about at once.
         device: see `paligemma2.load`.
         dtype: see `paligemma2.load`.
@@ -64,6 +67,7 @@ class PredictConfig:
     prompt: str = ""
     together: bool = False
     max_new_tokens: int | None = None
+    decoding: Decoding = GREEDY
     batch_size: int = 8
     device: str = "auto"
     dtype: Dtype = "auto"
@@ -80,6 +84,7 @@ class PredictConfig:
             raise InputError(f"the batch size is {self.batch_size}", hint="give at least 1")
         if self.limit < 1:
             raise InputError(f"max_new_tokens is {self.limit}", hint="give at least 1")
+        check_decoding(self.decoding)
         if self.constrained and self.form not in _GRAMMARS:
             raise InputError(
                 f"the prompt {self.prompt!r} has no labels to constrain the answer to",
@@ -242,7 +247,11 @@ def _generate(
             return [_stream(model, config, questions[0], constraint, on_text)]
         count = len(questions)
         return model.generate(
-            questions, [config.prompt] * count, config.limit, constraints=[constraint] * count
+            questions,
+            [config.prompt] * count,
+            config.limit,
+            decoding=config.decoding,
+            constraints=[constraint] * count,
         )
     except torch.OutOfMemoryError as error:
         raise WorkError(
@@ -264,7 +273,9 @@ def _stream(
     constraint: Constraint | None,
     on_text: OnText,
 ) -> Generation:
-    pieces = model.stream(pictures, config.prompt, config.limit, constraint=constraint)
+    pieces = model.stream(
+        pictures, config.prompt, config.limit, decoding=config.decoding, constraint=constraint
+    )
     while True:
         try:
             on_text(next(pieces))

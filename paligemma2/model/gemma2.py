@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from paligemma2.errors import ConfigError
 from paligemma2.model.cache import KVCache
 from paligemma2.model.config import TextConfig
+from paligemma2.model.half_linear import HalfEmbedding
+from paligemma2.model.piecewise import Piecewise, finish
 
 
 def soft_cap(logits: Tensor, cap: float | None) -> Tensor:
@@ -173,11 +175,13 @@ class GemmaDecoder(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def embed(self, token_ids: Tensor) -> Tensor:
-        """Scaled text embeddings: int64 [batch, seq] to [batch, seq, width] in the dtype of the weights."""
+        """Scaled text embeddings, rounded as their dtype is: int64 [batch, seq] to [batch, seq, width]."""
         x: Tensor = self.embed_tokens(token_ids)
-        if not self.config.round_embedding_scale:
-            return (x.float() * self.config.scale).to(x.dtype)
-        return x * torch.tensor(self.config.scale, dtype=x.dtype, device=x.device)
+        if self.config.round_embedding_scale:
+            x = x * torch.tensor(self.config.scale, dtype=x.dtype, device=x.device)
+        else:
+            x = (x.float() * self.config.scale).to(x.dtype)
+        return x.to(self.norm.weight.dtype)
 
     def forward(
         self,
@@ -197,15 +201,28 @@ class GemmaDecoder(nn.Module):
         Returns:
             [batch, seq, width] after the final norm.
         """
+        return finish(self.in_pieces(x, positions, visible, cache))
+
+    def in_pieces(
+        self,
+        x: Tensor,
+        positions: Tensor,
+        visible: Callable[[int | None], Tensor],
+        cache: KVCache | None = None,
+    ) -> Piecewise[Tensor]:
+        """`forward`, layer by layer."""
         angles = rotary_angles(positions, self.config.head_dim, self.config.rope_theta)
         windows = [self.config.window_of_layer(layer) for layer in range(self.config.num_layers)]
         masks = {window: visible(window) for window in set(windows)}
         for layer, window in zip(self.layers, windows, strict=True):
             x = layer(x, angles, masks[window], cache)
-        if cache is not None:
-            cache.advance(x.shape[1])
-        return self.norm(x)
+            yield
+        normalised: Tensor = self.norm(x)
+        return normalised
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Output logits, capped if the configuration says so: [..., width] to float32 [..., vocab]."""
+        table: nn.Module = self.embed_tokens
+        if isinstance(table, HalfEmbedding):
+            return soft_cap(table.logits(hidden), self.config.final_cap)
         return soft_cap(F.linear(hidden, self.embed_tokens.weight).float(), self.config.final_cap)

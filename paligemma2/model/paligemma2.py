@@ -9,6 +9,7 @@ from paligemma2.errors import InputError
 from paligemma2.model.cache import KVCache
 from paligemma2.model.config import ModelConfig
 from paligemma2.model.gemma2 import GemmaDecoder
+from paligemma2.model.piecewise import Piecewise, finish
 from paligemma2.model.prefix_mask import PrefixLayout
 from paligemma2.model.siglip import SiglipEncoder
 
@@ -40,13 +41,13 @@ class PaliGemma2Model(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the weights."""
-        return self.language_model.embed_tokens.weight.dtype
+        """The dtype that it computes in: that of its weights, unless these are packed in a smaller one."""
+        return self.language_model.norm.weight.dtype
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.language_model.embed_tokens.weight.device
+        return self.language_model.norm.weight.device
 
     def encode_images(self, pixel_values: Tensor) -> Tensor:
         """Image tokens, unscaled as the decoder wants them.
@@ -57,7 +58,13 @@ class PaliGemma2Model(nn.Module):
         Returns:
             [images, num_image_tokens, width of the decoder].
         """
-        return self.multi_modal_projector(self.vision_tower(pixel_values))
+        return finish(self.encode_images_in_pieces(pixel_values))
+
+    def encode_images_in_pieces(self, pixel_values: Tensor) -> Piecewise[Tensor]:
+        """`encode_images`, layer by layer."""
+        encoded = yield from self.vision_tower.in_pieces(pixel_values)
+        projected: Tensor = self.multi_modal_projector(encoded)
+        return projected
 
     def embed(self, token_ids: Tensor, image_tokens: Tensor | None) -> Tensor:
         """Embeddings of a batch, with image tokens put into their slots in order.
@@ -121,11 +128,18 @@ class PaliGemma2Model(nn.Module):
         Raises:
             InputError: a prompt is padded on the right.
         """
+        return finish(self.prefill_in_pieces(token_ids, image_tokens, layout, max_new_tokens))
+
+    def prefill_in_pieces(
+        self, token_ids: Tensor, image_tokens: Tensor | None, layout: PrefixLayout, max_new_tokens: int
+    ) -> Piecewise[tuple[Tensor, KVCache]]:
+        """`prefill`, layer by layer: tokens of a prefix all see each other, so it has no smaller parts."""
         if not bool(layout.is_valid[:, -1].all()):
             raise InputError("a prompt is padded on the right", hint="pad prompts on the left to generate")
         cache = KVCache.for_prompts(self.config.text, layout, max_new_tokens, self.dtype)
         x = self.embed(token_ids, image_tokens)
-        hidden = self.language_model(x, layout.positions, layout.dense, cache)
+        hidden = yield from self.language_model.in_pieces(x, layout.positions, layout.dense, cache)
+        cache.hold(layout)
         return self.language_model.logits(hidden[:, -1]), cache
 
     def step(self, token_ids: Tensor, cache: KVCache) -> Tensor:
@@ -157,14 +171,13 @@ class PaliGemma2Model(nn.Module):
             InputError: the cache has no room for them.
         """
         new = token_ids.shape[1]
-        if cache.length + new > cache.capacity:
+        if cache.longest + new > cache.capacity:
             raise InputError(
-                f"the cache is full with {cache.length} of {cache.capacity} tokens; {new} more do not fit",
+                f"the cache is full with {cache.longest} of {cache.capacity} tokens; {new} more do not fit",
                 hint="reserve more max_new_tokens in prefill",
             )
         x = self.language_model.embed(token_ids)
-        positions = cache.next_positions[:, None] + torch.arange(new, device=x.device)
+        positions = cache.next_positions[: cache.num_rows, None] + torch.arange(new, device=x.device)
         hidden = self.language_model(x, positions, partial(cache.visible, new=new), cache)
-        cache.is_valid[:, cache.length - new : cache.length] = True
-        cache.next_positions = cache.next_positions + new
+        cache.advance(new)
         return self.language_model.logits(hidden)

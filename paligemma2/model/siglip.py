@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from paligemma2.errors import InputError
 from paligemma2.model.config import VisionConfig
+from paligemma2.model.piecewise import Piecewise, finish
 
 
 class SiglipEmbeddings(nn.Module):
@@ -31,7 +32,7 @@ class SiglipEmbeddings(nn.Module):
             )
         patches: Tensor = self.patch_embedding(pixel_values.to(self.patch_embedding.weight.dtype))
         positions: Tensor = self.position_embedding.weight
-        return patches.flatten(2).transpose(1, 2) + positions
+        return patches.flatten(2).transpose(1, 2) + positions.to(patches.dtype)
 
 
 class SiglipAttention(nn.Module):
@@ -105,10 +106,16 @@ class SiglipEncoder(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """[images, 3, height, width] in [-1, 1] to [images, patches, width]."""
-        x = self.embeddings(pixel_values)
+        return finish(self.in_pieces(pixel_values))
+
+    def in_pieces(self, pixel_values: Tensor) -> Piecewise[Tensor]:
+        """`forward`, layer by layer."""
+        x: Tensor = self.embeddings(pixel_values)
         for layer in self.encoder.layers:
             x = layer(x)
-        return self.post_layernorm(x)
+            yield
+        normalised: Tensor = self.post_layernorm(x)
+        return normalised
 
 
 def raise_resolution(positions: Tensor, grid_size: int) -> Tensor:

@@ -222,3 +222,22 @@ def test_a_reader_that_goes_away_is_no_error(folder, pictures):
     )
     os.close(write)
     assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+def test_how_tokens_are_chosen_can_be_set(run, folder, pictures):
+    def text(*settings):
+        words = [word for setting in settings for word in ("--set", setting)]
+        ended = run("predict", "--model", folder, "-p", "ocr", "--max-new-tokens", "6", *words, pictures[0])
+        assert ended.code == 0, ended.err
+        return ended.out
+
+    drawn = {text("method=sample", f"seed={seed}") for seed in range(4)}
+    assert len(drawn) > 1
+    assert text("method=sample", "seed=1") == text("method=sample", "seed=1") in drawn
+    assert text("method=beam", "beams=1") == text()
+
+
+def test_settings_that_make_no_sense_are_refused(run, folder, pictures):
+    ended = run("predict", "--model", folder, "--set", "top_p=0.9", pictures[0])
+    assert ended.has_failed_with("top_p is 0.9, which the method 'greedy' does not use")
+    assert run("predict", "--set", "topp=0.9", pictures[0]).has_failed_with("is not a setting")

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from paligemma2.inference.constraints import Constraint, State
-from paligemma2.inference.engine import Token, decode
+from paligemma2.inference.decoding import decode
+from paligemma2.inference.engine import Token
 from paligemma2.model.config import ModelConfig, TextConfig, VisionConfig
 from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.model.prefix_mask import PrefixLayout

@@ -24,8 +24,10 @@ END = 1
 PROMPTS = [[3, 4, 2], [4], [2, 2]]
 
 
-def beam_answers(model, inputs, limit, beams, penalty=0.0):
-    decoding = Decoding(max_new_tokens=limit, method="beam", beams=beams, length_penalty=penalty)
+def beam_answers(model, inputs, limit, beams, penalty=0.0, rule="hf"):
+    decoding = Decoding(
+        max_new_tokens=limit, method="beam", beams=beams, length_penalty=penalty, beam_rule=rule
+    )
     return token_ids(answers(model, inputs, decoding))
 
 
@@ -34,7 +36,7 @@ def score_of(log_probs: list[float], penalty: float) -> float:
 
 
 def plain_search(
-    model, inputs: ModelInputs, row: int, limit: int, beams: int, penalty: float
+    model, inputs: ModelInputs, row: int, limit: int, beams: int, penalty: float, rule: str = "hf"
 ) -> tuple[int, ...]:
     """The same rules, every step read anew."""
     live, ended = [((), 0.0)], []
@@ -46,7 +48,8 @@ def plain_search(
             for token, log_prob in enumerate(log_probs)
         ]
         found.sort(key=lambda each: -each[1])
-        ended += [(ids, score / count**penalty) for ids, score in found[:beams] if ids[-1] == END]
+        may_end = found[:beams] if rule == "hf" else found
+        ended += [(ids, score / count**penalty) for ids, score in may_end if ids[-1] == END]
         live = [each for each in found if each[0][-1] != END][:beams]
     return max(ended, key=lambda each: each[1])[0] if ended else live[0][0]
 
@@ -79,6 +82,17 @@ def test_few_beams_give_what_a_plain_search_gives(seed, texts, beams, penalty):
     inputs = prompts_of(model, texts)
     found = beam_answers(model, inputs, 6, beams, penalty)
     assert found == [plain_search(model, inputs, row, 6, beams, penalty) for row in range(len(texts))]
+
+
+@pytest.mark.parametrize("beams", [1, 2, 4])
+@pytest.mark.parametrize("seed", range(3))
+def test_by_the_rule_of_big_vision_every_beam_may_end_at_every_step(seed, beams):
+    model = model_of(12, seed)
+    inputs = prompts_of(model, PROMPTS)
+    found = beam_answers(model, inputs, 6, beams, rule="big_vision")
+    rows = range(len(PROMPTS))
+    assert found == [plain_search(model, inputs, row, 6, beams, 0.0, "big_vision") for row in rows]
+    assert all(answer[-1] == END for answer in found), "what has ended goes before what was cut"
 
 
 def test_one_beam_is_greedy():

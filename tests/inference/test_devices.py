@@ -1,8 +1,15 @@
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
 from paligemma2.errors import InputError
-from paligemma2.inference.devices import device_named, dtype_named
+from paligemma2.inference import devices
+from paligemma2.inference.devices import device_named, dtype_named, fit_to_device
+from paligemma2.inference.predictor import load
+from paligemma2.model.half_linear import HalfLinear, has_half_kernels
+from tests.inference.small_decoding import model_of
 
 
 @pytest.mark.parametrize(
@@ -33,3 +40,43 @@ def test_auto_is_the_fastest_device_there_is() -> None:
 def test_a_device_that_is_not_here_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="is not available here"):
         device_named(name)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "has_arithmetic", "is_packed", "computes_in"),
+    [
+        (torch.bfloat16, False, True, torch.float32),
+        (torch.bfloat16, True, False, torch.bfloat16),
+        (torch.float32, False, False, torch.float32),
+        (torch.float16, False, False, torch.float32),
+    ],
+)
+def test_a_model_computes_in_what_the_cpu_is_good_at(
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: torch.dtype,
+    has_arithmetic: bool,
+    is_packed: bool,
+    computes_in: torch.dtype,
+) -> None:
+    if is_packed and not has_half_kernels():
+        pytest.skip("this build of PyTorch has no FBGEMM")
+    monkeypatch.setattr(devices, "has_bfloat16_arithmetic", lambda: has_arithmetic)
+    model = model_of(8, seed=0).to(dtype)
+    fit_to_device(model)
+    assert model.dtype == computes_in
+    assert any(isinstance(module, HalfLinear) for module in model.modules()) == is_packed
+
+
+def test_packed_weights_write_what_wide_ones_do(
+    folder: Path, array: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "has_bfloat16_arithmetic", lambda: False)
+    packed = load(folder, device="cpu", dtype="bfloat16")
+    wide = load(folder, device="cpu", dtype="float32")
+    with torch.no_grad():
+        for parameter in wide.model.parameters():
+            parameter.copy_(parameter.bfloat16())
+    # The scaled embedding is rounded as the table is; that is part of the model.
+    wide.model.language_model.embed = packed.model.language_model.embed  # type: ignore[method-assign]
+    for prompt in ("caption en", "ocr", "detect cat"):
+        assert packed.generate(array, prompt, 8) == wide.generate(array, prompt, 8)

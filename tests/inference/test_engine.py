@@ -1,190 +1,250 @@
-import dataclasses
+from dataclasses import replace
+from itertools import chain, repeat
 
 import pytest
 import torch
 
 from paligemma2.errors import InputError
 from paligemma2.inference.constraints import answer_list, detect_grammar
-from paligemma2.inference.engine import Token, check_decoding, decode
+from paligemma2.inference.decoding import decode
+from paligemma2.inference.engine import Engine, read_prompts, select_rows
+from paligemma2.inference.image_tokens import ImageTokens
+from paligemma2.model.piecewise import finish
 from paligemma2.types import Decoding
-from tests.inference.small_decoding import Script, all_log_probs, answers, log_probs_of, token_ids
+from tests.inference.small_decoding import answers, model_of, prompts_of, token_ids
 
-METHODS = {
-    "greedy": Decoding(max_new_tokens=8),
-    "sample": Decoding(max_new_tokens=8, method="sample", seed=3),
-    "beam": Decoding(max_new_tokens=8, method="beam", beams=3),
-}
-
-
-def decoded(model, inputs, max_new_tokens, constraints=None):
-    return list(decode(model.model, inputs, Decoding(max_new_tokens=max_new_tokens), constraints=constraints))
-
-
-def ids_of(steps):
-    return [[None if token is None else token.id for token in step] for step in steps]
+TEXTS = [[3, 4], [5], [6, 7, 3, 4, 5], [4, 4, 4], [7]]
+DECODINGS = [
+    Decoding(max_new_tokens=9),
+    Decoding(max_new_tokens=4, method="sample", seed=1),
+    Decoding(max_new_tokens=7, method="sample", seed=2, temperature=0.7, top_k=4),
+    Decoding(max_new_tokens=1),
+    Decoding(max_new_tokens=6, method="sample", seed=3, top_p=0.8),
+]
 
 
-def end_at(model, token):
-    """Let this token be the end token."""
-    model.model.config = dataclasses.replace(model.config, eos_token_id=token)
+@pytest.fixture
+def small():
+    return model_of(12, seed=3)
 
 
-def test_the_cache_gives_the_same_tokens_as_reading_everything_again(model, array):
-    inputs = model.encode(array, "caption en")
-    (tokens,) = token_ids(answers(model.model, inputs, Decoding(max_new_tokens=6)))
-    assert len(tokens) == 6
-    read = all_log_probs(model.model, inputs, 0, [tokens])
-    assert read[0].argmax(dim=-1).tolist() == list(tokens)
+@pytest.fixture
+def calls(small, monkeypatch):
+    """What the model was asked: ("images", n), ("read", rows) and ("step", rows)."""
+    log = []
+    for name, short in (
+        ("encode_images_in_pieces", "images"),
+        ("prefill_in_pieces", "read"),
+        ("extend", "step"),
+    ):
+        ask = getattr(small, name)
+
+        def counted(first, *rest, ask=ask, short=short):
+            log.append((short, len(first)))
+            return ask(first, *rest)
+
+        monkeypatch.setattr(small, name, counted)
+    return log
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("is_constrained", [False, True])
-def test_log_probs_are_those_of_the_model_itself(model, array, pictures, method, is_constrained):
-    inputs = model.encode([array, pictures[0]], ["caption en", "detect cat ; dog"])
-    grammar = detect_grammar(model.processor.tokenizer, ["cat", "dog"])
-    constraints = [None, grammar] if is_constrained else None
-    for row, tokens in enumerate(answers(model.model, inputs, METHODS[method], constraints)):
-        ids = [token.id for token in tokens]
-        expected = log_probs_of(model.model, inputs, row, [ids])[0]
-        torch.testing.assert_close(torch.tensor([t.log_prob for t in tokens]), expected, atol=1e-4, rtol=0)
+def one(model, row, texts=TEXTS):
+    """The prompt of one row, asked about its own picture."""
+    whole = prompts_of(model, texts)
+    valid = whole.layout.is_valid[row]
+    alone = prompts_of(model, [texts[row]])
+    assert torch.equal(whole.token_ids[row][valid], alone.token_ids[0])
+    return replace(alone, pixel_values=whole.pixel_values[row : row + 1])
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_log_probs_cost_no_further_pass(model, array, method, monkeypatch):
-    calls = []
-    forward = model.model.language_model.forward
-    monkeypatch.setattr(
-        model.model.language_model, "forward", lambda *given: calls.append(1) or forward(*given)
+def expected_ids(model):
+    return [token_ids(answers(model, one(model, row), decoding))[0] for row, decoding in enumerate(DECODINGS)]
+
+
+def run(engine, joins):
+    """Tokens by ticket; `joins[k]` are called before step k."""
+    written = {}
+    step = 0
+    while step <= max(joins, default=0) or not engine.is_idle:
+        if step in joins:
+            joins[step]()
+        for each in engine.step():
+            assert each.ticket not in written or not written[each.ticket][-1].is_last
+            written.setdefault(each.ticket, []).append(each)
+        step += 1
+    assert all(row[-1].is_last for row in written.values())
+    return {ticket: tuple(each.token.id for each in row) for ticket, row in written.items()}
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+@pytest.mark.parametrize("layers_per_step", [1, 100])
+def test_rows_that_join_at_any_time_write_what_they_write_alone(small, rows, layers_per_step):
+    engine = Engine(small, rows=rows, capacity=40, layers_per_step=layers_per_step)
+    tickets = {}
+
+    def join(row):
+        return lambda: tickets.update({engine.add(one(small, row), [DECODINGS[row]])[0]: row})
+
+    written = run(engine, {0: join(0), 1: join(1), 2: join(2), 5: join(3), 6: join(4)})
+    by_row = {tickets[ticket]: ids for ticket, ids in written.items()}
+    assert [by_row[row] for row in range(5)] == expected_ids(small)
+
+
+def test_a_batch_in_one_go_writes_what_its_rows_write_alone(small):
+    engine = Engine(small, rows=5, capacity=40)
+    tickets = engine.add(prompts_of(small, TEXTS), DECODINGS)
+    written = run(engine, {})
+    assert [written[ticket] for ticket in tickets] == expected_ids(small)
+
+
+def test_a_row_that_joins_adds_one_reading_and_nothing_is_computed_again(small, calls):
+    engine = Engine(small, rows=3, capacity=40, layers_per_step=100)
+    engine.add(one(small, 0), [Decoding(max_new_tokens=5)])
+    engine.step()
+    engine.step()
+    assert calls == [("images", 1), ("read", 1), ("step", 1)]
+    calls.clear()
+    engine.add(one(small, 1), [Decoding(max_new_tokens=2)])
+    for _ in range(3):
+        engine.step()
+    assert calls == [("images", 1), ("read", 1), ("step", 1), ("step", 2), ("step", 1)]
+    assert engine.is_idle
+    assert engine.step() == []
+
+
+def test_others_write_between_the_layers_of_a_long_prompt(small, calls):
+    engine = Engine(small, rows=2, capacity=60, layers_per_step=1)
+    (first,) = engine.add(one(small, 0), [Decoding(max_new_tokens=20)])
+    engine.step()
+    (second,) = engine.add(one(small, 2), [Decoding(max_new_tokens=1)])
+    layers = small.config.vision.num_layers + small.config.text.num_layers
+    for _ in range(layers):
+        assert [each.ticket for each in engine.step()] == [first]
+    assert [each.ticket for each in engine.step()] == [first, second]
+
+
+def test_many_questions_about_one_picture_encode_it_once(small, calls):
+    images = ImageTokens(small)
+    pixels = prompts_of(small, [[3]], seed=5).pixel_values
+    engine = Engine(small, images, rows=2, capacity=40)
+    for text in ([3], [4, 5], [6]):
+        asked = replace(prompts_of(small, [text]), pixel_values=pixels)
+        engine.add(asked, [Decoding(max_new_tokens=3)])
+    run(engine, {})
+    assert [call for call in calls if call[0] == "images"] == [("images", 1)]
+    assert [call for call in calls if call[0] == "read"] == [("read", 1)] * 3
+
+
+def test_equal_prompts_are_read_once(small, calls):
+    inputs = select_rows(small, prompts_of(small, TEXTS), [2, 0, 2, 2, 0])
+    logits, cache = finish(read_prompts(small, ImageTokens(small), inputs, 3))
+    assert ("read", 2) in calls
+    plain, _ = small.prefill(
+        inputs.token_ids,
+        small.encode_images(inputs.pixel_values)[inputs.image_index],
+        inputs.layout,
+        3,
     )
-    (tokens,) = answers(model.model, model.encode(array, "caption en"), METHODS[method])
-    assert len(tokens) == len(calls) == 8
+    torch.testing.assert_close(logits, plain, atol=1e-5, rtol=0)
+    assert cache.num_rows == 5
 
 
-def test_a_row_that_has_ended_gives_none_while_others_go_on(model, array, pictures):
-    inputs = model.encode([array, pictures[0]], ["caption en", "detect cat ; dog"])
-    eos = model.config.eos_token_id
-    steps = decoded(model, inputs, 10, [Script((5, eos)), Script((6, 7, 8, eos))])
-    assert ids_of(steps) == [[5, 6], [eos, 7], [None, 8], [None, eos]]
+def test_a_row_is_cancelled_within_a_step_wherever_it_is(small, calls):
+    engine = Engine(small, rows=1, capacity=40, layers_per_step=1)
+    (writing,) = engine.add(one(small, 0), [Decoding(max_new_tokens=9)])
+    engine.step()
+    (waiting,) = engine.add(one(small, 1), [Decoding(max_new_tokens=9)])
+    (kept,) = engine.add(one(small, 3), [Decoding(max_new_tokens=1)])
+    engine.cancel(waiting)
+    engine.cancel(writing)
+    assert [each.ticket for each in engine.step()] == [kept]
+    assert engine.is_idle
+    engine.cancel(kept)
+    engine.cancel(999)
+
+    wide = Engine(small, rows=2, capacity=40, layers_per_step=1)
+    (first,) = wide.add(one(small, 0), [Decoding(max_new_tokens=9)])
+    wide.step()
+    (read,) = wide.add(one(small, 1), [Decoding(max_new_tokens=9)])
+    wide.step()
+    wide.cancel(read)
+    wide.cancel(first)
+    assert wide.is_idle
 
 
-def test_decoding_stops_at_the_limit(model, array):
-    assert len(decoded(model, model.encode(array), 5)) == 5
+def test_a_cancelled_row_of_a_group_leaves_the_others(small):
+    engine = Engine(small, rows=5, capacity=40)
+    tickets = engine.add(prompts_of(small, TEXTS), DECODINGS)
+    engine.cancel(tickets[0])
+    written = run(engine, {})
+    assert [written.get(ticket) for ticket in tickets] == [None, *expected_ids(small)[1:]]
 
 
-@pytest.mark.parametrize("method", ["greedy", "sample"])
-def test_tokens_arrive_before_the_next_are_computed(model, array, method, monkeypatch):
-    steps = []
-    step = model.model.step
-    monkeypatch.setattr(model.model, "step", lambda *given: steps.append(1) or step(*given))
-    tokens = decode(model.model, model.encode(array), METHODS[method])
-    for count in range(8):
-        assert isinstance(next(tokens)[0], Token)
-        assert len(steps) == count
+def test_a_prompt_that_cannot_be_read_leaves_the_others(small, monkeypatch):
+    engine = Engine(small, rows=3, capacity=40)
+    (first,) = engine.add(one(small, 0), [DECODINGS[0]])
+    ids = [engine.step()[0].token.id]
+    prefill, fails = small.prefill_in_pieces, chain([True], repeat(False))
+
+    def fail_once(*given):
+        if next(fails):
+            raise torch.OutOfMemoryError("full")
+        return prefill(*given)
+
+    monkeypatch.setattr(small, "prefill_in_pieces", fail_once)
+    (lost,) = engine.add(one(small, 1), [DECODINGS[1]])
+    (kept,) = engine.add(one(small, 3), [DECODINGS[3]])
+    written, num_failed = {first: ids, kept: []}, 0
+    while not engine.is_idle:
+        try:
+            for each in engine.step():
+                written[each.ticket].append(each.token.id)
+        except torch.OutOfMemoryError:
+            num_failed += 1
+    assert num_failed == 1
+    assert lost not in written
+    assert [tuple(written[first]), tuple(written[kept])] == [expected_ids(small)[row] for row in (0, 3)]
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_image_and_filler_tokens_are_never_chosen_however_likely(model, array, method, sign):
-    weight = model.model.language_model.embed_tokens.weight.data
-    first = model.config.num_text_rows
-    assert first < model.config.text.vocab_size
-    weight[first:] = 1000.0 * sign * torch.randn(weight.shape[1], generator=torch.Generator().manual_seed(0))
-    weight[first + 1 :] *= -1  # one of the two directions is the most likely of all
-    inputs = model.encode(array, "caption en")
-    (tokens,) = answers(model.model, inputs, METHODS[method])
-    logits = model.model(inputs.token_ids, inputs.pixel_values, inputs.layout)[0, -1]
-    assert logits.argmax() >= first
-    assert max(token.id for token in tokens) < first
-    assert all(token.log_prob > -100 for token in tokens)  # nor do they take probability away
+def test_rows_with_and_without_a_grammar_go_together(model, pictures):
+    tokenizer = model.processor.tokenizer
+    asks = [
+        ("caption en", None),
+        ("detect cat", detect_grammar(tokenizer, ["cat"])),
+        ("answer en is it?", answer_list(tokenizer, ["yes", "no"])),
+    ]
+    decoding = Decoding(max_new_tokens=9)
+    engine, tickets = model.engine(rows=3), []
+    for picture, (prompt, grammar) in zip(pictures, asks, strict=False):
+        tickets += engine.add(model.encode(picture, prompt), [decoding], [grammar])
+    written = run(engine, {})
+    for picture, (prompt, grammar), ticket in zip(pictures, asks, tickets, strict=False):
+        steps = decode(model.model, model.encode(picture, prompt), decoding, constraints=[grammar])
+        assert written[ticket] == tuple(token.id for (token,) in steps)
 
 
-def test_a_picture_asked_several_times_is_encoded_once(model, array, pictures, monkeypatch):
-    encoded = []
-    encode_images = model.model.encode_images
-
-    def count(pixel_values):
-        encoded.append(pixel_values.shape[0])
-        return encode_images(pixel_values)
-
-    monkeypatch.setattr(model.model, "encode_images", count)
-    prompts = ["caption en", "ocr", "detect cat"]
-    images = [array, [array, pictures[0]], array]
-    together = model.generate(images, prompts, 4)
-    assert encoded == [2]
-    alone = [model.generate(each, p, 4)[0] for each, p in zip(images, prompts, strict=True)]
-    assert [answer.token_ids for answer in together] == [answer.token_ids for answer in alone]
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_rows_obey_their_own_grammar_and_leave_the_others_alone(model, pictures, method):
-    tokenizer, decoding = model.processor.tokenizer, METHODS[method]
-    prompts = ["caption en", "detect cat", "answer en is this a cat ?", "ocr"]
-    grammars = [None, detect_grammar(tokenizer, ["cat"]), answer_list(tokenizer, ["cat", "a dog"]), None]
-    together = answers(model.model, model.encode(list(pictures), prompts), decoding, grammars)
-    for picture, prompt, grammar, tokens in zip(pictures, prompts, grammars, together, strict=True):
-        (alone,) = answers(model.model, model.encode(picture, prompt), decoding, [grammar])
-        assert token_ids([tokens]) == token_ids([alone])
-    assert tokenizer.decode(token_ids(together)[2]) in {"cat", "a dog"}
+def test_the_most_likely_tokens_are_told_to_those_who_ask(small):
+    engine = Engine(small, rows=2, capacity=40)
+    asked, not_asked = Decoding(max_new_tokens=3, top_log_probs=4), Decoding(max_new_tokens=3)
+    engine.add(prompts_of(small, TEXTS[:2]), [asked, not_asked])
+    for _ in range(3):
+        first, second = (each.token for each in engine.step())
+        assert second.top == ()
+        assert len(first.top) == 4
+        assert first.top[0] == (first.id, pytest.approx(first.log_prob, abs=1e-6))
+        values = [value for _, value in first.top]
+        assert values == sorted(values, reverse=True)
+    everything = Decoding(max_new_tokens=1, top_log_probs=1000)
+    (((token,),),) = [list(decode(small, one(small, 0), everything))]
+    assert len(token.top) == small.config.num_text_rows
+    assert sum(torch.tensor([value for _, value in token.top]).exp()).item() == pytest.approx(1.0, abs=1e-5)
 
 
-@pytest.mark.parametrize("over_room", [False, True])
-def test_a_limit_that_does_not_fit_is_refused(model, array, over_room):
-    inputs = model.encode(array)
-    room = model.config.text.max_positions - inputs.token_ids.shape[1]
-    with pytest.raises(InputError, match="max_new_tokens"):
-        decoded(model, inputs, room + 1 if over_room else 0)
-
-
-def test_the_whole_context_can_be_used(model, array):
-    room = model.config.text.max_positions - model.encode(array).token_ids.shape[1]
-    eos = model.config.eos_token_id
-    assert ids_of(decoded(model, model.encode(array), room, [Script((eos,))])) == [[eos]]
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_the_end_token_of_the_configuration_ends(model, array, method):
-    inputs = model.encode(array)
-    (tokens,) = token_ids(answers(model.model, inputs, METHODS[method]))
-    end_at(model, tokens[-1])
-    (ended,) = token_ids(answers(model.model, inputs, METHODS[method]))
-    assert ended[-1] == tokens[-1]
-    assert tokens[-1] not in ended[:-1]
-    if method != "beam":  # a beam may end earlier by another way
-        assert ended == tokens[: tokens.index(tokens[-1]) + 1]
-
-
-@pytest.mark.parametrize(
-    ("setting", "match"),
-    [
-        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
-        ({"method": "best"}, "method is 'best'"),
-        ({"method": "sample", "temperature": 0.0}, "temperature is 0.0"),
-        ({"method": "sample", "temperature": float("nan")}, "temperature is nan"),
-        ({"method": "sample", "top_k": 0}, "top_k is 0"),
-        ({"top_k": 3}, "top_k is 3, which the method 'greedy' does not use"),
-        ({"method": "sample", "top_p": 0.0}, "top_p is 0.0"),
-        ({"method": "sample", "top_p": 1.5}, "top_p is 1.5"),
-        ({"method": "beam", "beams": 0}, "beams is 0"),
-        ({"method": "beam", "length_penalty": -1.0}, "length_penalty is -1.0"),
-        ({"temperature": 0.5}, "temperature is 0.5, which the method 'greedy' does not use"),
-        ({"method": "beam", "seed": 4}, "seed is 4, which the method 'beam' does not use"),
-        ({"method": "sample", "beams": 2}, "beams is 2, which the method 'sample' does not use"),
-    ],
-)
-def test_settings_that_make_no_sense_are_refused(model, array, setting, match):
-    with pytest.raises(InputError, match=match) as raised:
-        check_decoding(Decoding(**setting))
-    assert raised.value.hint
-    with pytest.raises(InputError, match=match):
-        next(decode(model.model, model.encode(array), Decoding(**setting)))
-
-
-def test_there_is_one_constraint_per_row(model, array):
-    with pytest.raises(InputError, match="2 constraints for 1 prompts"):
-        decoded(model, model.encode(array), 5, [None, None])
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_grammar_without_an_answer_short_enough_is_refused(model, array, method):
-    with pytest.raises(InputError, match="shortest answer allowed has 9 tokens, max_new_tokens is 8"):
-        answers(model.model, model.encode(array), METHODS[method], [Script((5,) * 9)])
+def test_what_does_not_fit_is_refused(small):
+    engine = Engine(small, rows=2, capacity=20)
+    with pytest.raises(InputError, match="3 prompts of up to 13 tokens do not fit into 2 rows of 20"):
+        engine.add(prompts_of(small, TEXTS[:3]), [Decoding(max_new_tokens=3)] * 3)
+    with pytest.raises(InputError, match="1 prompts of up to 47 tokens do not fit"):
+        engine.add(prompts_of(small, TEXTS[:1]), [Decoding(max_new_tokens=40)])
+    with pytest.raises(InputError, match="rows is 0"):
+        Engine(small, rows=0, capacity=20)
+    assert engine.is_idle

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paligemma2.inference.engine import decode
+from paligemma2.inference.decoding import decode
 from paligemma2.inference.sampling import draw, most_likely, random_streams, sample
 from paligemma2.types import Decoding
 from tests.inference.small_decoding import answers, model_of, prompts_of, token_ids
@@ -104,9 +104,9 @@ def test_another_seed_gives_other_tokens_and_the_same_seed_the_same():
 @pytest.mark.parametrize("what", ["prompt", "picture", "seed"])
 def test_random_numbers_depend_on_prompt_picture_and_seed(what):
     model = model_of(40, seed=0)
-    first = random_streams(prompts_of(model, [[3]]), model.config, seed=0)
+    first = random_streams(prompts_of(model, [[3]]), model.config, [0])
     other = prompts_of(model, [[4 if what == "prompt" else 3]], seed=9 if what == "picture" else 0)
-    second = random_streams(other, model.config, seed=1 if what == "seed" else 0)
+    second = random_streams(other, model.config, [1 if what == "seed" else 0])
     assert draw(first, torch.device("cpu")) != draw(second, torch.device("cpu"))
 
 

@@ -37,11 +37,11 @@ def test_the_probabilities_of_all_answers_of_two_tokens_add_up_to_one():
 
 def test_the_prompt_is_read_once(model, array, monkeypatch):
     lengths = []
-    forward = model.model.language_model.forward
+    in_pieces = model.model.language_model.in_pieces
     monkeypatch.setattr(
         model.model.language_model,
-        "forward",
-        lambda x, *rest: lengths.append(tuple(x.shape[:2])) or forward(x, *rest),
+        "in_pieces",
+        lambda x, *rest: lengths.append(tuple(x.shape[:2])) or in_pieces(x, *rest),
     )
     scores = model.score(array, "answer en is it?", ["yes", "no", "cat"], batch_size=2)
     prompt = model.encode(array, "answer en is it?").token_ids.shape[1]

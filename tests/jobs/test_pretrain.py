@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from paligemma2.checkpoint.load import load_model
 from paligemma2.data.synthetic.world import VOCABULARY
 from paligemma2.errors import InputError
-from paligemma2.inference.predictor import load
 from paligemma2.jobs import pretrain
 from paligemma2.model.config import PRESETS
 from paligemma2.processing.tiny_tokenizer import tiny_vocabulary
@@ -33,7 +33,7 @@ def test_a_short_run_ends_in_an_ordinary_folder_with_its_record(tmp_path: Path) 
     seen: list[str] = []
     report = pretrain.run(config, lambda stage, progress: seen.append(stage))
     assert seen == [stage.name for stage in TINY_STAGES]
-    loaded = load(report.output)
+    loaded = load_model(report.output)
     assert loaded.config == PRESETS["tiny"]
     assert loaded.model.dtype == torch.bfloat16
     record = json.loads((report.output / "pretraining.json").read_text(encoding="utf-8"))

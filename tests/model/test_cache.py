@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -95,10 +95,10 @@ def test_memory_is_reserved_once_and_filled_to_the_end(
     shape = (text.num_layers, len(ids), text.num_kv_heads, cache.capacity, text.head_dim)
     assert cache.keys.shape == cache.values.shape == shape
     for step in range(NUM_NEW):
-        assert cache.length == ids.shape[1] + step
+        assert cache.lengths == [ids.shape[1] + step] * len(ids)
         logits = model.step(logits.argmax(-1), cache)
     assert (cache.keys.data_ptr(), cache.values.data_ptr(), cache.is_valid.data_ptr()) == places
-    assert cache.length == cache.capacity
+    assert cache.longest == cache.capacity
     assert cache.is_valid.sum(1).tolist() == [len(row) + NUM_NEW for row in prompts()]
     assert cache.next_positions.tolist() == [len(row) + NUM_NEW + 1 for row in prompts()]
     assert cache.keys.abs().sum((0, 1, 2, 4)).gt(0).all()
@@ -114,7 +114,7 @@ def test_known_tokens_read_at_once_give_the_logits_of_one_by_one(
     first, cache = model.prefill(ids, model.encode_images(images()), layout, NUM_NEW)
     parts = [first[:, None], model.extend(tokens[:, :4], cache), model.extend(tokens[:, 4:-1], cache)]
     torch.testing.assert_close(torch.cat(parts, dim=1), expected, atol=1e-4, rtol=0)
-    assert cache.length == ids.shape[1] + NUM_NEW - 1
+    assert cache.longest == ids.shape[1] + NUM_NEW - 1
     with pytest.raises(InputError, match="the cache is full with 26 of 27 tokens; 2 more do not fit"):
         model.extend(tokens[:, :2], cache)
 
@@ -137,8 +137,9 @@ def test_written_keys_come_back_as_views() -> None:
     assert torch.equal(values, 2 * new)
     assert keys.untyped_storage().data_ptr() == cache.keys.untyped_storage().data_ptr()
     assert not cache.keys[0].any()
-    assert cache.length == 0, "tokens count only after every layer has written them"
-    cache.advance(3)
+    assert cache.lengths == [0], "tokens count only after every layer has written them"
+    cache.hold(layout)
+    assert cache.lengths == [3]
     assert cache.write(0, new[:, :, :1], new[:, :, :1])[0].shape == (1, 1, 4, 2)
 
 
@@ -146,7 +147,7 @@ def test_padding_and_empty_slots_are_never_visible() -> None:
     config = TextConfig(num_layers=1, hidden_size=4, num_heads=2, num_kv_heads=1, head_dim=2)
     _, layout = left_padded([[5, 6, 7], [8]])
     cache = KVCache.for_prompts(config, layout, 4, torch.float32)
-    cache.advance(3)
+    cache.hold(layout)
     assert cache.visible(None)[:, 0, 0].int().tolist() == [[1, 1, 1, 1], [0, 0, 1, 1]]
     assert cache.visible(2)[:, 0, 0].int().tolist() == [[0, 0, 1, 1], [0, 0, 1, 1]]
     assert cache.visible(1)[:, 0, 0].int().tolist() == [[0, 0, 0, 1], [0, 0, 0, 1]]
@@ -157,13 +158,14 @@ def test_padding_and_empty_slots_are_never_visible() -> None:
 
 def filled_cache(num_new: int) -> KVCache:
     """Three rows of random content with all slots in use."""
-    ids, layout = left_padded([[3] * 5, [3] * 2, [3] * 4])
+    _, layout = left_padded([[3] * 5, [3] * 2, [3] * 4])
     config = TextConfig(num_layers=2, hidden_size=8, num_heads=2, num_kv_heads=1, head_dim=4)
     cache = KVCache.for_prompts(config, layout, num_new, torch.float32)
     generator = torch.Generator().manual_seed(1)
     cache.keys.normal_(generator=generator)
     cache.values.normal_(generator=generator)
-    cache.length = ids.shape[1] + num_new
+    cache.hold(layout)
+    cache.advance(num_new)
     return cache
 
 
@@ -175,7 +177,7 @@ def test_repeated_rows_stand_one_after_the_other() -> None:
         assert torch.equal(twice.values[:, copy::2], cache.values)
         assert torch.equal(twice.is_valid[copy::2], cache.is_valid)
         assert torch.equal(twice.next_positions[copy::2], cache.next_positions)
-    assert (twice.length, twice.capacity) == (cache.length, cache.capacity)
+    assert (twice.lengths[::2], twice.capacity) == (cache.lengths, cache.capacity)
     twice.keys.zero_()
     assert bool(cache.keys.any())
 
@@ -184,9 +186,65 @@ def test_repeated_rows_stand_one_after_the_other() -> None:
 def test_rows_take_over_what_differs_and_nothing_else(sources: tuple[int, ...]) -> None:
     cache = filled_cache(3)
     keys, values = cache.keys.clone(), cache.values.clone()
-    cache.length -= 1
+    cache.lengths = [length - 1 for length in cache.lengths]
     cache.reorder(sources, start=5)
     for new, old in ((cache.keys, keys), (cache.values, values)):
         assert torch.equal(new[:, :, :, 5:7], old[:, list(sources), :, 5:7])
         assert torch.equal(new[:, :, :, :5], old[:, :, :, :5])
         assert torch.equal(new[:, :, :, 7:], old[:, :, :, 7:])
+
+
+def joined(caches: Sequence[KVCache], config: TextConfig, capacity: int) -> KVCache:
+    """All rows of some caches in one, without their padding."""
+    rows = [(cache, row) for cache in caches for row in range(cache.num_rows)]
+    whole = KVCache.reserve(config, len(rows) + 1, capacity, dtype=torch.float32, device=torch.device("cpu"))
+    for cache, row in rows:
+        whole.take(cache, row)
+    return whole
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_rows_of_different_lengths_go_on_together_as_they_do_alone(
+    small_model: Callable[..., PaliGemma2Model], window: int | None
+) -> None:
+    model = small_model(sliding_window=window)
+    tokens, expected = greedy(model, prompts(), images())
+    ids, layout = left_padded(prompts())
+    _, first = model.prefill(ids[:2], model.encode_images(images()[:2]), _rows(layout, 0, 2), 1)
+    _, second = model.prefill(ids[2:], model.encode_images(images()[2:]), _rows(layout, 2, 3), 1)
+    cache = joined([first, second], model.config.text, 30)
+    assert cache.lengths == [len(row) for row in prompts()]
+    for step in range(3):
+        logits = model.step(tokens[:, step], cache)
+        torch.testing.assert_close(logits, expected[:, step + 1], atol=1e-4, rtol=0)
+    cache.drop(0)  # the last row takes its place
+    for step in range(3, NUM_NEW - 1):
+        logits = model.step(tokens[[2, 1], step], cache)
+        torch.testing.assert_close(logits, expected[[2, 1], step + 1], atol=1e-4, rtol=0)
+    cache.drop(1)
+    assert cache.lengths == [len(prompts()[2]) + NUM_NEW - 1]
+    assert cache.visible(None).shape == (1, 1, 1, cache.longest + 1)
+
+
+def _rows(layout: PrefixLayout, start: int, stop: int) -> PrefixLayout:
+    return PrefixLayout(
+        layout.segments[start:stop], layout.is_prefix[start:stop], layout.positions[start:stop]
+    )
+
+
+def test_a_freed_place_shows_nothing_of_the_row_before() -> None:
+    config = TextConfig(num_layers=1, hidden_size=4, num_heads=2, num_kv_heads=1, head_dim=2)
+    _, long = left_padded([[5] * 6])
+    _, short = left_padded([[5, 6]])
+    caches = []
+    for layout in (long, short):
+        cache = KVCache.for_prompts(config, layout, 0, torch.float32)
+        cache.hold(layout)
+        caches.append(cache)
+    whole = joined(caches[:1], config, 8)
+    whole.drop(0)
+    assert whole.num_rows == whole.longest == 0
+    whole.take(caches[1], 0)
+    assert whole.visible(None)[0, 0].int().tolist() == [[1, 1, 1]]
+    assert whole.is_valid[0].int().tolist() == [1, 1, 0, 0, 0, 0, 0, 0]
+    assert whole.next_positions[0] == 3
