@@ -5,8 +5,11 @@ weights of 16 bits, widen them in registers and add up in float32: half the memo
 """
 
 import ctypes
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,10 +53,10 @@ class HalfEmbedding(nn.Module):
         super().__init__()
         self._dtype = table.weight.dtype
         blocks = torch.split(table.weight.detach(), _BLOCK_ROWS)
-        wide = torch.empty(blocks[0].shape)  # one for all, or the heap is left with holes of its size
-        self._blocks = [
-            torch.ops.quantized.linear_prepack_fp16(wide[: len(block)].copy_(block), None) for block in blocks
-        ]
+        share = -(-len(blocks) // torch.get_num_threads())
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            packed = pool.map(_pack, (blocks[i : i + share] for i in range(0, len(blocks), share)))
+        self._blocks = [block for part in packed for block in part]
         self._kept: dict[int, Tensor] = {}
 
     def forward(self, token_ids: Tensor) -> Tensor:
@@ -93,19 +96,21 @@ def has_half_kernels() -> bool:
 
 
 def to_half_linear(model: nn.Module, table: str) -> None:
-    """Pack every linear layer, one after the other, and widen all else to float32.
+    """Pack every linear layer, a few at a time, and widen all else to float32.
 
     Args:
         model: on the CPU.
         table: name of the embedding that is the output layer too.
     """
-    # Lists of modules that hold weights would keep these in memory until the end.
-    parents = [each for each in model.modules() if any(isinstance(c, nn.Linear) for c in each.children())]
-    for module in parents:
-        linears = {name: c for name, c in module.named_children() if isinstance(c, nn.Linear)}
-        for name in list(linears):
-            setattr(module, name, HalfLinear(linears.pop(name)))
-        _give_back_memory()
+    # Parents alone: a list of the layers themselves would keep their weights in memory until the end.
+    places = [
+        (parent, name)
+        for parent in model.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, nn.Linear)
+    ]
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        list(pool.map(_replace, places))
     parent, _, name = table.rpartition(".")
     embedding = model.get_submodule(table)
     assert isinstance(embedding, nn.Embedding)
@@ -114,6 +119,22 @@ def to_half_linear(model: nn.Module, table: str) -> None:
         parameter.data = parameter.data.float()
     del embedding
     _give_back_memory()
+
+
+def _replace(place: tuple[nn.Module, str]) -> None:
+    parent, name = place
+    linear = parent.get_submodule(name)
+    assert isinstance(linear, nn.Linear)
+    setattr(parent, name, HalfLinear(linear))
+    del linear
+    _give_back_memory()
+
+
+def _pack(blocks: Sequence[Tensor]) -> list[Any]:
+    wide = torch.empty(blocks[0].shape)  # one for all, or the heap is left with holes of its size
+    return [
+        torch.ops.quantized.linear_prepack_fp16(wide[: len(block)].copy_(block), None) for block in blocks
+    ]
 
 
 def _give_back_memory() -> None:
