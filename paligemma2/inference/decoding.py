@@ -61,7 +61,8 @@ def decode(
     elif decoding.best_of > 1:
         yield from _in_steps(_best_of(model, images, inputs, decoding, grammars))
     else:
-        yield from _step_by_step(model, images, inputs, [decoding] * len(grammars), grammars, has_stopped)
+        decodings = [replace(decoding, stop=())] * len(grammars)
+        yield from _step_by_step(model, images, inputs, decodings, grammars, has_stopped)
 
 
 def check_decoding(decoding: Decoding) -> None:
@@ -162,7 +163,7 @@ def _best_of(
         model,
         images,
         select_rows(model, inputs, rows),
-        [replace(decoding, seed=seed) for _ in grammars for seed in seeds],
+        [replace(decoding, seed=seed, best_of=1) for _ in grammars for seed in seeds],
         [grammars[row] for row in rows],
     )
     answers = [[token for token in column if token is not None] for column in zip(*steps, strict=True)]

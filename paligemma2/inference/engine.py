@@ -105,9 +105,14 @@ class Engine:
             A ticket for each prompt.
 
         Raises:
-            InputError: there are more prompts than rows, one does not fit with its `max_new_tokens`, or a
-                grammar has no answer short enough.
+            InputError: there are more prompts than rows, one does not fit with its `max_new_tokens`, a
+                grammar has no answer short enough, or a setting is not for rows that go token by token.
         """
+        if any(each.method == "beam" or each.best_of > 1 or each.stop for each in decodings):
+            raise InputError(
+                "an engine has no beams, no best_of and no stop texts",
+                hint="use `generate`, or call `cancel` where a text is to stop",
+            )
         count, seq = inputs.token_ids.shape
         longest = seq + max(decoding.max_new_tokens for decoding in decodings)
         if count > self._max_rows or longest > self._capacity:

@@ -245,6 +245,9 @@ def test_what_does_not_fit_is_refused(small):
         engine.add(prompts_of(small, TEXTS[:3]), [Decoding(max_new_tokens=3)] * 3)
     with pytest.raises(InputError, match="1 prompts of up to 47 tokens do not fit"):
         engine.add(prompts_of(small, TEXTS[:1]), [Decoding(max_new_tokens=40)])
+    for setting in ({"method": "beam"}, {"method": "sample", "best_of": 2}, {"stop": ("a",)}):
+        with pytest.raises(InputError, match="no beams, no best_of and no stop texts"):
+            engine.add(prompts_of(small, TEXTS[:1]), [Decoding(max_new_tokens=3, **setting)])
     with pytest.raises(InputError, match="rows is 0"):
         Engine(small, rows=0, capacity=20)
     assert engine.is_idle
