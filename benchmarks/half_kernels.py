@@ -3,7 +3,8 @@
     python benchmarks/half_kernels.py
 
 The matrices are those of the 3B model: one of an MLP, in a ring larger than the caches, and half of the
-output layer. The ways are taken in turn in each round; a figure is the best of all rounds.
+output layer. The ways are taken in turn in each round; a figure is the best of all rounds. Then what packing
+costs: the start, and the first use of a token.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from paligemma2.model.half_linear import HalfLinear
+from paligemma2.model.half_linear import HalfEmbedding, HalfLinear
 
 WIDTH = 2304
 MATRICES = {"MLP": (9216, 8), "half of the output layer": (128_608, 1)}
@@ -42,6 +43,7 @@ def main() -> None:
                             best[way] = min(best[way], seconds(products, x))
                 for way, taken in best.items():
                     print_row(name, tokens, way, taken, rows * WIDTH, bytes_per_weight[way])
+        print_costs(arguments.threads)
 
 
 def ways_of(rows: int, count: int) -> tuple[dict[str, list[Callable[[Tensor], Tensor]]], dict[str, int]]:
@@ -63,6 +65,21 @@ def seconds(products: list[Callable[[Tensor], Tensor]], x: Tensor) -> float:
     for product in products:
         product(x)
     return (time.perf_counter() - start) / len(products)
+
+
+def print_costs(threads: int) -> None:
+    """Packing an embedding by one thread and by all, and looking tokens up for the first time."""
+    table = nn.Embedding(MATRICES["half of the output layer"][0], WIDTH).bfloat16()
+    for count in dict.fromkeys((1, threads)):
+        torch.set_num_threads(count)
+        start = time.perf_counter()
+        half = HalfEmbedding(table)
+        print(f"packing half of the output layer, {count} threads: {time.perf_counter() - start:.2f} s")
+    tokens = torch.arange(0, table.num_embeddings, 10_000)
+    for what in ("first", "second"):
+        start = time.perf_counter()
+        half(tokens)
+        print(f"{what} use of a token: {(time.perf_counter() - start) / len(tokens) * 1e3:.2f} ms")
 
 
 def print_row(name: str, tokens: int, way: str, taken: float, weights: int, bytes_per_weight: int) -> None:

@@ -200,7 +200,7 @@ def agreement(ours: Ours, folder: Path) -> dict[str, Any]:
 
 def compare(config: ModelConfig, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Both sides in turn, the best of all rounds."""
-    save_model(folder / "model", random_model("", config), config, dtype=torch.bfloat16, files_from=None)
+    save_model(folder / "model", random_model(config), config, dtype=torch.bfloat16, files_from=None)
     rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in SIDES}
     rates = [matrix_rate(CPU), read_rate(CPU)]
     for _ in range(arguments.rounds):

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from paligemma2.errors import PaliGemmaError
-    from paligemma2.inference.predictor import PaliGemma2, load
+    from paligemma2.inference.loading import load
+    from paligemma2.inference.predictor import PaliGemma2
     from paligemma2.processing.processor import Processor
     from paligemma2.types import Box, Detection, Example, Generation
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "load": "paligemma2.inference.predictor",
+    "load": "paligemma2.inference.loading",
     "PaliGemma2": "paligemma2.inference.predictor",
     "Processor": "paligemma2.processing.processor",
     "PaliGemmaError": "paligemma2.errors",

@@ -33,7 +33,7 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
-    """How an answer is made from the model's probabilities; `inference.decoding.decode` checks the values.
+    """How an answer is made from the model's probabilities; `inference.settings` checks the values.
 
     Attributes:
         max_new_tokens: where to stop a model that does not end by itself.

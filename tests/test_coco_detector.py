@@ -6,7 +6,7 @@ import pytest
 
 from paligemma2.assets import TINY_FOLDER
 from paligemma2.data.registry import open_data
-from paligemma2.inference.predictor import load
+from paligemma2.inference.loading import load
 from paligemma2.jobs import data_check, data_convert, transfer
 from paligemma2.metrics.coco import CocoScores, TruePicture, coco_scores
 from tests.coco_parts import NAMES, write_coco_parts

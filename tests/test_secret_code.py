@@ -14,7 +14,8 @@ from paligemma2.data.synthetic.palette import COLORS
 from paligemma2.data.synthetic.render import draw_scene
 from paligemma2.data.synthetic.shapes import SHAPES
 from paligemma2.data.synthetic.world import scene_of
-from paligemma2.inference.predictor import PaliGemma2, load
+from paligemma2.inference.loading import load
+from paligemma2.inference.predictor import PaliGemma2
 from paligemma2.metrics.answers import exact_match
 from paligemma2.training.objective import SuffixObjective
 from paligemma2.training.recipe import Recipe

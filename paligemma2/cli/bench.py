@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -10,6 +10,7 @@ from paligemma2.cli.options import Model
 from paligemma2.cli.terminal import print_note, print_table
 
 if TYPE_CHECKING:
+    from paligemma2.inference.devices import Dtype
     from paligemma2.jobs.bench import BenchReport
 
 
@@ -35,7 +36,7 @@ def bench(
         source=model,
         is_random=random,
         device=device,
-        dtype=dtype,  # type: ignore[arg-type]  # checked where it is used
+        dtype=cast("Dtype", dtype),
         batches=tuple(batch or BenchConfig.batches),
         tokens=tokens,
         repeats=repeats,

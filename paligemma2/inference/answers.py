@@ -3,9 +3,10 @@
 from collections.abc import Generator, Sequence
 
 from paligemma2.inference.constraints import Constraint
-from paligemma2.inference.decoding import HasStopped, check_decoding, decode
+from paligemma2.inference.decoding import HasStopped, decode
 from paligemma2.inference.engine import Token
 from paligemma2.inference.image_tokens import ImageTokens
+from paligemma2.inference.settings import check_decoding
 from paligemma2.inference.stopping import StopStrings
 from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.processing.processor import ModelInputs

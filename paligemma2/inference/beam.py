@@ -73,7 +73,10 @@ def beam_search(
         log_probs = progress.restrict(free)
         scores = torch.tensor([row.scores for row in rows], device=log_probs.device)
         best = _best_continuations(scores, log_probs, locations)
-        ends = _ends(scores, log_probs, locations, end)
+        if decoding.beam_rule == "big_vision":
+            ends = _ends(scores, log_probs, locations, end)
+        else:
+            ends = [[each for each in row[:beams] if each.token == end] for row in best]
         for row, candidates, ended in zip(rows, best, ends, strict=True):
             row.take(candidates, ended)
         if count == decoding.max_new_tokens or all(row.is_done for row in rows):
@@ -153,10 +156,8 @@ class _Row:
         return self._ended is not None and self.scores[0] / longest <= self._ended_score
 
     def take(self, candidates: Sequence[_Candidate], ends: Sequence[_Candidate]) -> None:
-        """One step on: the best continuations, and what ending now would give each beam."""
+        """One step on, from the best continuations and those that count as ended."""
         before, beams = self.live, self._decoding.beams
-        if self._decoding.beam_rule == "hf":
-            ends = [each for each in candidates[:beams] if each.token == self._end]
         for each in ends:
             if each.score > -math.inf:
                 self._finish(_extended(before, each), each.score)

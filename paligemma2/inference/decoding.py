@@ -4,21 +4,20 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TypeAlias, get_args
+from typing import TypeAlias
 
 import torch
 
-from paligemma2.errors import InputError
 from paligemma2.inference.beam import beam_search
 from paligemma2.inference.constraints import Constraint
-from paligemma2.inference.engine import Engine, Token, read_prompts, select_rows
+from paligemma2.inference.engine import Engine, Token, check_one_each, read_prompts, select_rows
 from paligemma2.inference.image_tokens import ImageTokens
+from paligemma2.inference.settings import check_decoding
 from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.model.piecewise import finish
 from paligemma2.processing.processor import ModelInputs
-from paligemma2.types import BeamRule, Decoding, DecodingMethod
+from paligemma2.types import Decoding
 
-_METHODS, _BEAM_RULES = get_args(DecodingMethod), get_args(BeamRule)
 HasStopped: TypeAlias = Callable[[int], bool]
 """Whether a row, given by its number, is to go on no further than the tokens that were yielded."""
 
@@ -55,66 +54,20 @@ def decode(
     """
     check_decoding(decoding)
     images = images or ImageTokens(model)
-    grammars = _checked(constraints, len(inputs.ids))
+    grammars = [None] * len(inputs.ids) if constraints is None else constraints
+    check_one_each("constraints", grammars, inputs)
     if decoding.method == "beam":
-        yield from _in_steps(_beams(model, images, inputs, decoding, grammars))
+        with torch.inference_mode():
+            logits, cache = finish(read_prompts(model, images, inputs, decoding.max_new_tokens))
+            answers = beam_search(model, logits, cache, decoding, grammars)
+        yield from _in_steps(
+            [list(map(Token, each.ids, each.log_probs, each.location_log_probs)) for each in answers]
+        )
     elif decoding.best_of > 1:
         yield from _in_steps(_best_of(model, images, inputs, decoding, grammars))
     else:
         decodings = [replace(decoding, stop=())] * len(grammars)
         yield from _step_by_step(model, images, inputs, decodings, grammars, has_stopped)
-
-
-def check_decoding(decoding: Decoding) -> None:
-    """Nothing, if the settings make sense.
-
-    Raises:
-        InputError: a setting is out of range, or belongs to another method.
-    """
-    ranges = {
-        "max_new_tokens": (decoding.max_new_tokens >= 1, "give at least 1"),
-        "method": (decoding.method in _METHODS, f"use one of {', '.join(_METHODS)}"),
-        "temperature": (0 < decoding.temperature < math.inf, "give a number above 0, or method='greedy'"),
-        "top_k": (decoding.top_k is None or decoding.top_k >= 1, "give at least 1, or None"),
-        "top_p": (0 < decoding.top_p <= 1, "give a probability above 0; 1 leaves no token out"),
-        "stop": (_are_texts(decoding.stop), "give a tuple of texts of at least one character"),
-        "beams": (decoding.beams >= 1, "give at least 1"),
-        "best_of": (decoding.best_of >= 1, "give at least 1"),
-        "top_log_probs": (decoding.top_log_probs >= 0, "give 0 or more"),
-        "beam_rule": (decoding.beam_rule in _BEAM_RULES, f"use one of {', '.join(_BEAM_RULES)}"),
-        "length_penalty": (0 <= decoding.length_penalty < math.inf, "give 0 or more"),
-    }
-    for name, (is_right, hint) in ranges.items():
-        if not is_right:
-            raise InputError(f"{name} is {getattr(decoding, name)!r}", hint=hint)
-    for name, methods in _USED_BY.items():
-        value = getattr(decoding, name)
-        if decoding.method not in methods and value != getattr(Decoding, name):
-            raise InputError(
-                f"{name} is {value!r}, which the method {decoding.method!r} does not use",
-                hint=f"leave {name} out, or give method={' or '.join(map(repr, methods))}",
-            )
-    if decoding.beam_rule == "big_vision" and decoding.length_penalty:
-        raise InputError(
-            f"length_penalty is {decoding.length_penalty}, which the rule of big_vision does not know",
-            hint="leave it out, or give beam_rule='hf'",
-        )
-    if decoding.best_of > 1 and decoding.stop:
-        raise InputError(
-            f"stop is {decoding.stop!r} with best_of={decoding.best_of}",
-            hint="leave one of them out: answers are compared whole",
-        )
-
-
-_USED_BY: dict[str, tuple[DecodingMethod, ...]] = {
-    **dict.fromkeys(("temperature", "top_k", "top_p", "seed", "best_of"), ("sample",)),
-    **dict.fromkeys(("beams", "beam_rule", "length_penalty"), ("beam",)),
-    **dict.fromkeys(("stop", "top_log_probs"), ("greedy", "sample")),
-}
-
-
-def _are_texts(stop: Sequence[str]) -> bool:
-    return not isinstance(stop, str) and all(isinstance(text, str) and text for text in stop)
 
 
 def _step_by_step(
@@ -134,19 +87,6 @@ def _step_by_step(
         for row, ticket in enumerate(tickets):
             if has_stopped is not None and has_stopped(row):
                 engine.cancel(ticket)
-
-
-@torch.inference_mode()
-def _beams(
-    model: PaliGemma2Model,
-    images: ImageTokens,
-    inputs: ModelInputs,
-    decoding: Decoding,
-    grammars: Sequence[Constraint | None],
-) -> list[list[Token]]:
-    logits, cache = finish(read_prompts(model, images, inputs, decoding.max_new_tokens))
-    answers = beam_search(model, logits, cache, decoding, grammars)
-    return [list(map(Token, each.ids, each.log_probs, each.location_log_probs)) for each in answers]
 
 
 def _best_of(
@@ -173,14 +113,3 @@ def _best_of(
 
 def _in_steps(answers: Sequence[Sequence[Token]]) -> Iterator[list[Token | None]]:
     return map(list, itertools.zip_longest(*answers))
-
-
-def _checked(constraints: Sequence[Constraint | None] | None, num_rows: int) -> Sequence[Constraint | None]:
-    if constraints is None:
-        return [None] * num_rows
-    if len(constraints) != num_rows:
-        raise InputError(
-            f"{len(constraints)} constraints for {num_rows} prompts",
-            hint="give one per prompt, None for a prompt without",
-        )
-    return constraints

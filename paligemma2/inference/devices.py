@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 
 from paligemma2.errors import InputError
-from paligemma2.model.half_linear import has_half_kernels, to_half_linear
+from paligemma2.model.half_linear import fits_half, has_half_kernels, to_half_linear
 from paligemma2.model.paligemma2 import PaliGemma2Model
 
 Dtype = Literal["auto", "float32", "bfloat16"]
@@ -56,5 +56,5 @@ def fit_to_device(model: PaliGemma2Model) -> None:
     if model.dtype == torch.float16:
         model.float()
     is_half_on_cpu = model.device.type == "cpu" and model.dtype == torch.bfloat16
-    if is_half_on_cpu and not has_bfloat16_arithmetic() and has_half_kernels():
+    if is_half_on_cpu and not has_bfloat16_arithmetic() and has_half_kernels() and fits_half(model):
         to_half_linear(model, table="language_model.embed_tokens")

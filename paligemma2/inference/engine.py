@@ -18,6 +18,7 @@ from paligemma2.errors import InputError
 from paligemma2.inference.constraints import Constraint, Progress
 from paligemma2.inference.image_tokens import ImageTokens
 from paligemma2.inference.sampling import choose, random_streams
+from paligemma2.inference.settings import check_decoding
 from paligemma2.model.cache import KVCache
 from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.model.piecewise import Piecewise, finish
@@ -106,8 +107,14 @@ class Engine:
 
         Raises:
             InputError: there are more prompts than rows, one does not fit with its `max_new_tokens`, a
-                grammar has no answer short enough, or a setting is not for rows that go token by token.
+                grammar has no answer short enough, a setting makes no sense or is not for rows that go token
+                by token, or there is not one of each per prompt.
         """
+        check_one_each("decodings", decodings, inputs)
+        grammars = [None] * len(decodings) if constraints is None else constraints
+        check_one_each("constraints", grammars, inputs)
+        for each in decodings:
+            check_decoding(each)
         if any(each.method == "beam" or each.best_of > 1 or each.stop for each in decodings):
             raise InputError(
                 "an engine has no beams, no best_of and no stop texts",
@@ -123,8 +130,8 @@ class Engine:
             )
         check_room(self._model, inputs, longest - seq)
         end = self._model.config.eos_token_id
-        streams = random_streams(inputs, self._model.config, [each.seed for each in decodings])
-        grammars = constraints or [None] * count
+        seeds = [each.seed if each.method == "sample" else None for each in decodings]
+        streams = random_streams(inputs, self._model.config, seeds)
         rows = [
             _Row(ticket, decoding, grammar, Progress([grammar], decoding.max_new_tokens, end), stream)
             for ticket, (decoding, grammar, stream) in enumerate(
@@ -239,7 +246,7 @@ class _Row:
     decoding: Decoding
     constraint: Constraint | None
     progress: Progress
-    stream: random.Random
+    stream: random.Random | None
     made: int = 0
     chosen: int = 0
     is_cancelled: bool = False
@@ -329,6 +336,19 @@ def read_prompts(
     return (logits, cache) if distinct is inputs else (logits[sources], cache.copied(sources))
 
 
+def check_one_each(name: str, given: Sequence[object], inputs: ModelInputs) -> None:
+    """Nothing, if there is one for each prompt.
+
+    Raises:
+        InputError: there is not.
+    """
+    if len(given) != len(inputs.ids):
+        raise InputError(
+            f"{len(given)} {name} for {len(inputs.ids)} prompts",
+            hint="give one per prompt" + (", None for a prompt without" if name == "constraints" else ""),
+        )
+
+
 def check_room(model: PaliGemma2Model, inputs: ModelInputs, max_new_tokens: int) -> None:
     """Nothing, if prompts and answers fit the context.
 
@@ -346,7 +366,7 @@ def check_room(model: PaliGemma2Model, inputs: ModelInputs, max_new_tokens: int)
 
 def select_rows(model: PaliGemma2Model, inputs: ModelInputs, rows: Sequence[int]) -> ModelInputs:
     """The batch of these rows, of which one may come several times; its pictures stay as they are."""
-    sources, pictures, layout = list(rows), _pictures_of(model, inputs), inputs.layout
+    sources, pictures, layout = list(rows), inputs.pictures(model.config), inputs.layout
     return replace(
         inputs,
         token_ids=inputs.token_ids[sources],
@@ -356,18 +376,12 @@ def select_rows(model: PaliGemma2Model, inputs: ModelInputs, rows: Sequence[int]
     )
 
 
-def _pictures_of(model: PaliGemma2Model, inputs: ModelInputs) -> tuple[Tensor, ...]:
-    """For each row the places of its pictures in `pixel_values`."""
-    counts = (inputs.token_ids == model.config.image_token_id).sum(dim=1) // model.config.num_image_tokens
-    return torch.split(inputs.image_index, counts.tolist())
-
-
 def _different_prompts(model: PaliGemma2Model, inputs: ModelInputs) -> tuple[list[int], list[int]]:
     """The rows that differ from all before them, and for each row the place of its equal among those."""
     prompts: dict[tuple[bytes, ...], int] = {}
     different: list[int] = []
     sources: list[int] = []
-    rows = zip(inputs.token_ids, inputs.layout.segments, _pictures_of(model, inputs), strict=True)
+    rows = zip(inputs.token_ids, inputs.layout.segments, inputs.pictures(model.config), strict=True)
     for row, parts in enumerate(rows):
         key = tuple(part.numpy().tobytes() for part in parts)
         if key not in prompts:

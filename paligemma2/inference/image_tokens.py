@@ -25,6 +25,7 @@ class ImageTokens:
         self._model = model
         self._kept_bytes = kept_bytes
         self._kept: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._num_bytes = 0
         self._weights: list[tuple[int, int]] = []
 
     def encode(self, pixel_values: Tensor) -> Piecewise[Tensor]:
@@ -37,27 +38,36 @@ class ImageTokens:
             [images, num_image_tokens, width of the decoder].
         """
         self._forget_if_trained()
-        digests = [hashlib.blake2b(picture.numpy().tobytes()).digest() for picture in pixel_values]
+        digests = [hashlib.blake2b(picture.contiguous().numpy()).digest() for picture in pixel_values]
         known = {digest: self._kept[digest] for digest in digests if digest in self._kept}
         missing = [digest for digest in dict.fromkeys(digests) if digest not in known]
         if missing:
             pictures = pixel_values[[digests.index(digest) for digest in missing]]
             encoded = yield from self._model.encode_images_in_pieces(pictures.to(self._model.device))
             known |= zip(missing, encoded, strict=True)
-        for digest in digests:
-            self._keep(digest, known[digest])
+        for digest, tokens in known.items():
+            self._keep(digest, tokens)
         return torch.stack([known[digest] for digest in digests])
 
     def _keep(self, digest: bytes, tokens: Tensor) -> None:
-        self._kept[digest] = tokens.clone() if digest not in self._kept else tokens
+        if digest not in self._kept:
+            self._kept[digest] = tokens.clone()  # a view would keep the whole batch
+            self._num_bytes += tokens.nbytes
         self._kept.move_to_end(digest)
-        while sum(each.nbytes for each in self._kept.values()) > self._kept_bytes:
-            self._kept.popitem(last=False)
+        while self._num_bytes > self._kept_bytes:
+            _, oldest = self._kept.popitem(last=False)
+            self._num_bytes -= oldest.nbytes
 
     def _forget_if_trained(self) -> None:
         parts = (self._model.vision_tower, self._model.multi_modal_projector)
-        # Every change in place counts the version up; other memory is another tensor.
-        weights = [(each.data_ptr(), each._version) for part in parts for each in part.parameters()]
+        # Every change in place counts the version up; other memory is another tensor. Weights that were read
+        # in inference mode have no version, and are not there to be trained.
+        weights = [
+            (each.data_ptr(), 0 if each.is_inference() else each._version)
+            for part in parts
+            for each in part.parameters()
+        ]
         if weights != self._weights:
             self._kept.clear()
+            self._num_bytes = 0
             self._weights = weights

@@ -1,4 +1,4 @@
-"""`load` and the object it returns: a model that takes pictures and prompts and writes text."""
+"""What `load` returns: a model that takes pictures and prompts and writes text."""
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -7,15 +7,11 @@ from itertools import tee
 from pathlib import Path
 from typing import TypeAlias
 
-from paligemma2.assets import TINY_FOLDER
-from paligemma2.checkpoint.load import load_model
 from paligemma2.checkpoint.mask_codec_files import check_mask_codec, load_mask_codec
-from paligemma2.checkpoint.weights import OnProgress
 from paligemma2.errors import InputError
 from paligemma2.inference.answers import stream_answer, write_answers
 from paligemma2.inference.constraints import Constraint
 from paligemma2.inference.detection import Selection, label_groups, read_objects, select
-from paligemma2.inference.devices import Dtype, device_named, dtype_named, fit_to_device
 from paligemma2.inference.engine import Engine
 from paligemma2.inference.image_tokens import ImageTokens
 from paligemma2.inference.masks import with_masks
@@ -176,7 +172,8 @@ class PaliGemma2:
                 one picture and 256 more.
         """
         room = min(self.config.num_image_tokens + 256, self.config.text.max_positions)
-        return Engine(self.model, self._images, rows=rows, capacity=capacity or room)
+        size = room if capacity is None else capacity
+        return Engine(self.model, self._images, rows=rows, capacity=size)
 
     def caption(self, images: Images, language: str = "en") -> str:
         """A short caption."""
@@ -348,47 +345,6 @@ class PaliGemma2:
     def _ask(self, images: Images, prompt: str | Prompt, max_new_tokens: int = 64) -> str:
         room = self.config.text.max_positions - len(self.processor.prompt_ids(prompt, len(_pictures(images))))
         return self.generate(images, prompt, min(max_new_tokens, max(room, 1)))[0].text
-
-
-def load(
-    source: str | Path = "tiny",
-    *,
-    device: str = "auto",
-    dtype: Dtype = "auto",
-    mask_codec: str | Path = "default",
-    on_progress: OnProgress | None = None,
-) -> PaliGemma2:
-    """A model ready to use.
-
-    Args:
-        source: "tiny" (the small trained model inside this package), a Hugging Face folder, a big_vision
-            `.npz` with its tokenizer beside it, or a hub id such as `google/paligemma2-3b-pt-224`.
-        device: "auto" is CUDA if there is one, else the CPU.
-        dtype: of the weights. "auto" is the file's own, but float32 for float16 files and for the small
-            model. A CPU without bfloat16 instructions keeps such weights in 16 bits and computes in float32.
-        mask_codec: what turns mask tokens into masks: "default" (that of the small model), or a file such as
-            `vae-oid.npz` for the released checkpoints. It is read when a mask is first asked for.
-        on_progress: called while the weights are read, with the bytes done and in all.
-
-    Raises:
-        InputError: no such model or device.
-        CheckpointError: the files are damaged or do not fit.
-    """
-    is_tiny = str(source) == "tiny"
-    if is_tiny and dtype == "auto":
-        dtype = "float32"  # bfloat16 gains nothing at this size and is emulated on many CPUs
-    torch_dtype, torch_device = dtype_named(dtype), device_named(device)
-    folder = TINY_FOLDER if is_tiny else source
-    try:
-        loaded = load_model(folder, device=torch_device, dtype=torch_dtype, on_progress=on_progress)
-    except InputError as error:
-        if Path(folder).exists():
-            raise
-        hint = f"{error.hint}; 'tiny' is the small model inside this package"
-        raise InputError(error.message, hint=hint) from error
-    fit_to_device(loaded.model)
-    processor = Processor.from_folder(loaded.folder, loaded.config)
-    return PaliGemma2(loaded.model, processor, loaded.folder, mask_codec)
 
 
 def _limited(decoding: Decoding, max_new_tokens: int | None) -> Decoding:

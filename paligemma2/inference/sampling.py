@@ -47,13 +47,13 @@ def sample(
     return torch.searchsorted(cumulative, draws[:, None] * cumulative[:, -1:], right=True)[:, 0]
 
 
-def choose(logits: Tensor, decodings: Sequence[Decoding], streams: Sequence[random.Random]) -> Tensor:
+def choose(logits: Tensor, decodings: Sequence[Decoding], streams: Sequence[random.Random | None]) -> Tensor:
     """The next token of each row, as its own settings say.
 
     Args:
         logits: float32 [batch, vocab]; -inf is never chosen.
         decodings: for each row its settings.
-        streams: for each row its random numbers, of which one that samples takes the next.
+        streams: for each row that samples its random numbers, of which it takes the next; else None.
 
     Returns:
         int64 [batch].
@@ -65,20 +65,20 @@ def choose(logits: Tensor, decodings: Sequence[Decoding], streams: Sequence[rand
     for (is_sampled, temperature, top_k, top_p), rows in alike.items():
         some = logits if len(rows) == len(decodings) else logits[rows]
         if is_sampled:
-            draws = draw([streams[row] for row in rows], logits.device)
+            draws = draw([stream for row in rows if (stream := streams[row])], logits.device)
             chosen[rows] = sample(some, draws, temperature=temperature, top_k=top_k, top_p=top_p)
         else:
             chosen[rows] = most_likely(some)
     return chosen
 
 
-def random_streams(inputs: ModelInputs, config: ModelConfig, seeds: Sequence[int]) -> list[random.Random]:
-    """For each row its own random numbers, which depend on its prompt, its pictures and its seed alone."""
-    counts = (inputs.token_ids == config.image_token_id).sum(dim=1) // config.num_image_tokens
-    pictures = torch.split(inputs.image_index, counts.tolist())
-    rows = zip(seeds, inputs.token_ids, inputs.layout.is_valid, pictures, strict=True)
+def random_streams(
+    inputs: ModelInputs, config: ModelConfig, seeds: Sequence[int | None]
+) -> list[random.Random | None]:
+    """For each row with a seed its own random numbers, which depend on its prompt, pictures and seed."""
+    rows = zip(seeds, inputs.token_ids, inputs.layout.is_valid, inputs.pictures(config), strict=True)
     return [
-        random.Random(_digest(seed, ids[valid], inputs.pixel_values[index]))
+        None if seed is None else random.Random(_digest(seed, ids[valid], inputs.pixel_values[index]))
         for seed, ids, valid, index in rows
     ]
 

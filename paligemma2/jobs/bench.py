@@ -22,7 +22,7 @@ from paligemma2.inference.devices import (
     fit_to_device,
     has_bfloat16_arithmetic,
 )
-from paligemma2.inference.predictor import load
+from paligemma2.inference.loading import load
 from paligemma2.jobs.versions import versions
 from paligemma2.model.config import ModelConfig, preset, variant_name
 from paligemma2.model.half_linear import HalfEmbedding
@@ -60,14 +60,11 @@ class BenchConfig:
     repeats: int = 3
 
     def __post_init__(self) -> None:
-        for name, value in (("tokens", self.tokens), ("repeats", self.repeats), *self._batches()):
+        for name, value in (("repeats", self.repeats), *(("batch", batch) for batch in self.batches)):
             if value < 1:
                 raise InputError(f"{name} is {value}", hint="give at least 1")
         if self.tokens < 2:
-            raise InputError("tokens is 1", hint="give at least 2, or there is no step to time")
-
-    def _batches(self) -> list[tuple[str, int]]:
-        return [("batch", batch) for batch in self.batches]
+            raise InputError(f"tokens is {self.tokens}", hint="give at least 2, or there is no step to time")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,12 +115,13 @@ def run(config: BenchConfig, on_event: Callable[[str], None] = lambda message: N
     """Measure the machine, then the model on it.
 
     Raises:
-        InputError: no such model, variant or device.
+        InputError: no such model or device.
+        ConfigError: no such variant.
         CheckpointError: the checkpoint is damaged.
     """
     device = device_named(config.device)
     if config.is_random:
-        model = random_model(str(config.source)).to(device, dtype_named(config.dtype))
+        model = random_model(preset(str(config.source))).to(device, dtype_named(config.dtype))
         fit_to_device(model)
     else:
         model = load(config.source, device=config.device, dtype=config.dtype).model
@@ -145,14 +143,10 @@ def run(config: BenchConfig, on_event: Callable[[str], None] = lambda message: N
     )
 
 
-def random_model(name: str, config: ModelConfig | None = None) -> PaliGemma2Model:
-    """Random weights in bfloat16 in the shape of a variant, which write one token after another.
-
-    Raises:
-        ConfigError: no variant has this name.
-    """
+def random_model(config: ModelConfig) -> PaliGemma2Model:
+    """Random weights in bfloat16, which write different tokens one after the other."""
     with torch.device("meta"):
-        model = PaliGemma2Model(config or preset(name))
+        model = PaliGemma2Model(config)
     model.to_empty(device="cpu").bfloat16().eval()
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():

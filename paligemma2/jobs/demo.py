@@ -12,7 +12,8 @@ from paligemma2.data.synthetic.transfer_task import PREFIX, write_transfer_task
 from paligemma2.drawing.boxes import draw_detections
 from paligemma2.drawing.page import Picture, Section, Table, render_page
 from paligemma2.errors import ConfigError, InputError, WorkError
-from paligemma2.inference.predictor import PaliGemma2, load
+from paligemma2.inference.loading import load
+from paligemma2.inference.predictor import PaliGemma2
 from paligemma2.jobs import transfer
 from paligemma2.jobs.transfer import TransferConfig, TransferReport
 from paligemma2.training.trainer import Progress

@@ -13,16 +13,16 @@ from paligemma2.checkpoint.weights import OnProgress
 from paligemma2.drawing.boxes import draw_detections, enlarged
 from paligemma2.errors import CheckpointError, ImageError, InputError, PaliGemmaError, WorkError
 from paligemma2.inference.constraints import Constraint, detect_grammar, segment_grammar
-from paligemma2.inference.decoding import check_decoding
 from paligemma2.inference.devices import Dtype
+from paligemma2.inference.loading import load
 from paligemma2.inference.predictor import (
     BOX_TOKENS,
     DEFAULT_MAX_NEW_TOKENS,
     GREEDY,
     MASK_TOKENS,
     PaliGemma2,
-    load,
 )
+from paligemma2.inference.settings import check_decoding
 from paligemma2.jobs.predict_sheet import ResultSheet, check_sheet
 from paligemma2.processing.image import open_image
 from paligemma2.processing.tokenizer import Tokenizer

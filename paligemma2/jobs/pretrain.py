@@ -11,7 +11,8 @@ from paligemma2.checkpoint.mask_codec_files import load_mask_codec, record_mask_
 from paligemma2.checkpoint.save import save_model
 from paligemma2.data.synthetic.world import VOCABULARY
 from paligemma2.errors import InputError
-from paligemma2.inference.predictor import PaliGemma2, load
+from paligemma2.inference.loading import load
+from paligemma2.inference.predictor import PaliGemma2
 from paligemma2.jobs.versions import versions
 from paligemma2.jobs.world_scores import WorldScores, score_world
 from paligemma2.processing.tiny_tokenizer import build_tiny_tokenizer, companion_files

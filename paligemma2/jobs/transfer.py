@@ -10,7 +10,8 @@ from paligemma2.checkpoint.save import save_model
 from paligemma2.data.jsonl import ExampleBatches, fingerprint, read_split
 from paligemma2.data.loader import load_batches
 from paligemma2.errors import InputError
-from paligemma2.inference.predictor import PaliGemma2, load
+from paligemma2.inference.loading import load
+from paligemma2.inference.predictor import PaliGemma2
 from paligemma2.jobs.versions import versions
 from paligemma2.metrics.answers import exact_match
 from paligemma2.metrics.detection import mean_box_iou

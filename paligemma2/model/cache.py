@@ -82,14 +82,16 @@ class KVCache:
             Two views [rows in use, kv_heads, longest + new, head_dim]; nothing is copied.
         """
         rows, new, longest = self.num_rows, keys.shape[2], self.longest
-        for stored, written in ((self.keys, keys), (self.values, values)):
-            if min(self.lengths) == longest:
-                stored[layer, :rows, :, longest : longest + new] = written
-            else:
-                slots = self._starts()[:, None] + torch.arange(new, device=stored.device)
-                places = torch.arange(rows, device=stored.device)[:, None]
-                stored[layer].transpose(1, 2)[places, slots] = written.transpose(1, 2)
         end = longest + new
+        pairs = ((self.keys[layer], keys), (self.values[layer], values))
+        if min(self.lengths) == longest:
+            for stored, written in pairs:
+                stored[:rows, :, longest:end] = written
+        else:
+            slots = self._starts()[:, None] + torch.arange(new, device=keys.device)
+            places = torch.arange(rows, device=keys.device)[:, None]
+            for stored, written in pairs:
+                stored.transpose(1, 2)[places, slots] = written.transpose(1, 2)
         return self.keys[layer, :rows, :, :end], self.values[layer, :rows, :, :end]
 
     def hold(self, layout: PrefixLayout) -> None:

@@ -30,12 +30,11 @@ class HalfLinear(nn.Module):
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
-        self.in_features, self.out_features = linear.in_features, linear.out_features
         bias = None if linear.bias is None else linear.bias.detach().float()
         self._packed = torch.ops.quantized.linear_prepack_fp16(linear.weight.detach().float(), bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32 [..., in_features] to float32 [..., out_features]."""
+        """float32 [..., in] to float32 [..., out]."""
         product: Tensor = torch.ops.quantized.linear_dynamic_fp16(x.contiguous(), self._packed)
         return product
 
@@ -68,7 +67,7 @@ class HalfEmbedding(nn.Module):
             if token not in self._kept:
                 by_block.setdefault(token // _BLOCK_ROWS, []).append(token)
         if len(self._kept) > _KEPT_ROWS:
-            self._kept = {token: row for token, row in self._kept.items() if token in set(tokens)}
+            self._kept = {token: self._kept[token] for token in tokens if token in self._kept}
         for block, missing in by_block.items():
             rows, _ = torch.ops.quantized.linear_unpack_fp16(self._blocks[block])
             for token in missing:
@@ -93,6 +92,13 @@ def has_half_kernels() -> bool:
         except (RuntimeError, AttributeError):
             return False
         return torch.allclose(product, linear(x), atol=1e-2)
+
+
+def fits_half(model: nn.Module) -> bool:
+    """Whether no weight is too large for float16, which would be cut off."""
+    limit = torch.finfo(torch.float16).max
+    bounds = (torch.aminmax(parameter.detach()) for parameter in model.parameters() if parameter.dim() > 1)
+    return all(-limit <= low.item() and high.item() <= limit for low, high in bounds)
 
 
 def to_half_linear(model: nn.Module, table: str) -> None:
@@ -126,7 +132,7 @@ def _replace(place: tuple[nn.Module, str]) -> None:
     linear = parent.get_submodule(name)
     assert isinstance(linear, nn.Linear)
     setattr(parent, name, HalfLinear(linear))
-    del linear
+    del linear  # or its memory would be given back too late for the next one
     _give_back_memory()
 
 

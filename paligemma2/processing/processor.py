@@ -67,6 +67,11 @@ class ModelInputs:
     loss_weights: Tensor | None
     ids: tuple[str, ...]
 
+    def pictures(self, config: ModelConfig) -> tuple[Tensor, ...]:
+        """For each example the places of its pictures in `pixel_values`, int64 [pictures of the example]."""
+        slots = (self.token_ids == config.image_token_id).sum(dim=1)
+        return torch.split(self.image_index, (slots // config.num_image_tokens).tolist())
+
     def to(self, device: torch.device | str) -> "ModelInputs":
         """The same batch on another device."""
         return ModelInputs(

@@ -116,9 +116,10 @@ class MaskCodecTraining(nn.Module):
     def loss(self, batch: MaskBatch) -> Tensor:
         """The loss of a batch, a scalar; the codebook moves on the way."""
         generator = torch.Generator().manual_seed(SEED * 1_000_003 + batch.step)
-        cells = self.codec.cells(batch.changed)
+        # In float32, whatever the products ran in: the codebook is a slow mean of these.
+        cells = self.codec.cells(batch.changed).float()
         with torch.no_grad():
-            clean = self.codec.cells(batch.clean)
+            clean = self.codec.cells(batch.clean).float()
         # Without a scale of its own the agreement would draw all cells into one point.
         scale = (_points(cells).std(dim=0) - 1).square().mean()
         pull = _AGREEMENT * F.mse_loss(cells, clean) + _SCALE * scale
@@ -154,9 +155,9 @@ class MaskCodecTraining(nn.Module):
 
     @torch.no_grad()
     def _follow(self, points: Tensor, codes: Tensor, generator: torch.Generator, step: int) -> None:
-        is_chosen = F.one_hot(codes, NUM_MASK_TOKENS).to(points.dtype)
-        self.counts.lerp_(is_chosen.sum(dim=0), 1 - _DECAY)
-        self.sums.lerp_(is_chosen.T @ points, 1 - _DECAY)
+        counts = torch.bincount(codes, minlength=NUM_MASK_TOKENS).to(points.dtype)
+        self.counts.lerp_(counts, 1 - _DECAY)
+        self.sums.lerp_(torch.zeros_like(self.sums).index_add_(0, codes, points), 1 - _DECAY)
         if step < self.revive_until:
             is_dead = self.counts < _LEAST_COUNT
             drawn = torch.randint(len(points), (NUM_MASK_TOKENS,), generator=generator)

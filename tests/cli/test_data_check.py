@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from paligemma2.inference.predictor import load
+from paligemma2.inference.loading import load
 from tests.jobs.broken_data import record, save_broken_data, save_sound_data, write_lines
 
 

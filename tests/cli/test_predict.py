@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from paligemma2.checkpoint.mask_codec_files import load_mask_codec, record_mask_codec, save_mask_codec
-from paligemma2.inference.predictor import load
+from paligemma2.inference.loading import load
 from paligemma2.model.mask_codec import MaskCodec, MaskCodecConfig
 from paligemma2.processing.masks import rle_to_mask
 from paligemma2.processing.parsing import parse_answer

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from paligemma2.inference.predictor import PaliGemma2, load
+from paligemma2.inference.loading import load
+from paligemma2.inference.predictor import PaliGemma2
 from tests.small_model import save_picture, save_small_model
 
 

@@ -16,7 +16,7 @@ from paligemma2.inference.constraints import (
     detect_grammar,
     segment_grammar,
 )
-from paligemma2.inference.predictor import load
+from paligemma2.inference.loading import load
 from paligemma2.model.config import preset
 from paligemma2.processing.parsing import parse_answer
 from paligemma2.processing.processor import Processor

@@ -7,7 +7,7 @@ import torch
 from paligemma2.errors import InputError
 from paligemma2.inference import devices
 from paligemma2.inference.devices import device_named, dtype_named, fit_to_device
-from paligemma2.inference.predictor import load
+from paligemma2.inference.loading import load
 from paligemma2.model.half_linear import HalfLinear, has_half_kernels
 from tests.inference.small_decoding import model_of
 
@@ -80,3 +80,12 @@ def test_packed_weights_write_what_wide_ones_do(
     wide.model.language_model.embed = packed.model.language_model.embed  # type: ignore[method-assign]
     for prompt in ("caption en", "ocr", "detect cat"):
         assert packed.generate(array, prompt, 8) == wide.generate(array, prompt, 8)
+
+
+@pytest.mark.skipif(not has_half_kernels(), reason="this build of PyTorch has no FBGEMM")
+def test_weights_too_large_for_float16_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "has_bfloat16_arithmetic", lambda: False)
+    model = model_of(8, seed=0).to(torch.bfloat16)
+    model.language_model.layers[0].mlp.up_proj.weight.data[0, 0] = -1e5
+    fit_to_device(model)
+    assert not any(isinstance(module, HalfLinear) for module in model.modules())

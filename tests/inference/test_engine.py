@@ -248,6 +248,12 @@ def test_what_does_not_fit_is_refused(small):
     for setting in ({"method": "beam"}, {"method": "sample", "best_of": 2}, {"stop": ("a",)}):
         with pytest.raises(InputError, match="no beams, no best_of and no stop texts"):
             engine.add(prompts_of(small, TEXTS[:1]), [Decoding(max_new_tokens=3, **setting)])
+    with pytest.raises(InputError, match=r"temperature is 0\.0"):
+        engine.add(prompts_of(small, TEXTS[:1]), [Decoding(method="sample", temperature=0.0)])
+    with pytest.raises(InputError, match="1 decodings for 2 prompts"):
+        engine.add(prompts_of(small, TEXTS[:2]), [Decoding(max_new_tokens=1)])
+    with pytest.raises(InputError, match="2 constraints for 1 prompts"):
+        engine.add(prompts_of(small, TEXTS[:1]), [Decoding(max_new_tokens=1)], [None, None])
     with pytest.raises(InputError, match="rows is 0"):
         Engine(small, rows=0, capacity=20)
     assert engine.is_idle

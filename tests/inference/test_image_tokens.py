@@ -49,6 +49,14 @@ def test_the_oldest_are_forgotten_when_there_is_no_more_room(small):
     torch.testing.assert_close(finish(nothing.encode(pixels)), finish(images.encode(pixels)))
 
 
+@torch.inference_mode()
+def test_weights_that_were_read_in_inference_mode_work_too():
+    model, pixels = model_of(8, seed=0), pictures(1)
+    assert next(model.parameters()).is_inference()
+    images = ImageTokens(model)
+    torch.testing.assert_close(finish(images.encode(pixels)), finish(images.encode(pixels)))
+
+
 @pytest.mark.parametrize("change", ["in place", "by another tensor"])
 def test_trained_weights_make_it_forget(small, change):
     model, encoded = small

@@ -6,19 +6,15 @@ import pytest
 import torch
 
 import paligemma2
-from paligemma2.assets import TINY_FOLDER
-from paligemma2.checkpoint.load import load_model
 from paligemma2.checkpoint.mask_codec_files import save_mask_codec
-from paligemma2.checkpoint.save import save_model
 from paligemma2.errors import CheckpointError, ImageError, InputError
-from paligemma2.inference import devices
 from paligemma2.inference.constraints import answer_list, detect_grammar, segment_grammar
 from paligemma2.inference.detection import Selection, select
-from paligemma2.inference.predictor import PaliGemma2, load
+from paligemma2.inference.loading import load
+from paligemma2.inference.predictor import PaliGemma2
 from paligemma2.model.mask_codec import MaskCodec, MaskCodecConfig
 from paligemma2.processing import prompts as forms
 from paligemma2.types import Box, Decoding
-from tests.small_model import save_small_model
 
 PROMPTS = ("caption en", "", "answer en what is this ?", "detect cat ; dog", "ends in a newline\n", "é🦩")
 
@@ -244,61 +240,5 @@ def test_a_prompt_over_the_context_is_refused(model, array):
         model.generate(array, "x" * 600)
 
 
-@pytest.mark.parametrize(
-    ("name", "suggestion"),
-    [
-        ("nonsense", "'tiny' is the small model"),
-        ("paligemma2-3b-pt-225", "google/paligemma2-3b-pt-224"),
-        ("paligemma2-3b-mix-448", "google/paligemma2-3b-mix-448"),
-        ("./no/such/folder", "give a folder"),
-    ],
-)
-def test_an_unknown_model_suggests_what_to_give(name, suggestion):
-    with pytest.raises(InputError, match="no checkpoint at") as raised:
-        load(name)
-    assert suggestion in raised.value.hint
-
-
-def test_a_folder_without_a_model_is_refused(tmp_path):
-    with pytest.raises(CheckpointError):
-        load(tmp_path)
-
-
-@pytest.mark.parametrize(("name", "value"), [("device", "no such thing"), ("dtype", "float16")])
-def test_a_device_and_a_dtype_that_cannot_be_had_are_refused(folder, name, value):
-    with pytest.raises(InputError, match=f"'{value}' is not"):
-        load(folder, **{name: value})
-
-
-@pytest.mark.parametrize(("stored", "loaded"), [("bfloat16", "bfloat16"), ("float16", "float32")])
-def test_the_dtype_of_the_file_is_kept_unless_it_overflows(
-    folder, tmp_path, stored, loaded, array, monkeypatch
-):
-    monkeypatch.setattr(devices, "has_bfloat16_arithmetic", lambda: True)
-    small = load_model(folder)
-    save_model(tmp_path / "m", small.model, small.config, dtype=getattr(torch, stored), files_from=folder)
-    model = load(tmp_path / "m", device="cpu")
-    assert model.model.dtype == getattr(torch, loaded)
-    assert model.generate(array, "caption en", 3)
-
-
-def test_loading_reports_its_progress(folder):
-    calls = []
-    load(folder, on_progress=lambda done, total: calls.append((done, total)))
-    assert calls[-1][0] == calls[-1][1] > 0
-
-
 def test_the_package_names_what_it_offers(folder):
     assert isinstance(paligemma2.load(folder), PaliGemma2)
-
-
-@pytest.mark.skipif(not TINY_FOLDER.is_dir(), reason="the small model is not in this checkout")
-def test_the_small_model_inside_the_package_runs_in_float32(array):
-    model = load("tiny", device="cpu")
-    assert model.model.dtype == torch.float32
-    assert model.caption(array)
-
-
-def test_two_models_of_different_seeds_answer_differently(folder, tmp_path, array):
-    other = load(save_small_model(tmp_path / "other", seed=1))
-    assert other.generate(array, "caption en", 6) != load(folder).generate(array, "caption en", 6)

@@ -10,8 +10,8 @@ from PIL import Image
 
 from paligemma2.assets import PICTURES_FOLDER
 from paligemma2.errors import InputError, Interrupted
-from paligemma2.inference import predictor
-from paligemma2.inference.predictor import load
+from paligemma2.inference import loading
+from paligemma2.inference.loading import load
 from paligemma2.jobs import demo
 from tests.small_model import save_small_model
 
@@ -19,7 +19,7 @@ from tests.small_model import save_small_model
 @pytest.fixture(autouse=True)
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A random model in place of the shipped one, and a task that is as small."""
-    monkeypatch.setattr(predictor, "TINY_FOLDER", save_small_model(tmp_path / "small"))
+    monkeypatch.setattr(loading, "TINY_FOLDER", save_small_model(tmp_path / "small"))
     monkeypatch.setattr(demo, "TRAIN", 12)
     monkeypatch.setattr(demo, "HELD_OUT", 7)
 

@@ -7,7 +7,7 @@ from PIL import Image, ImageColor, PngImagePlugin
 from paligemma2.checkpoint.mask_codec_files import load_mask_codec, record_mask_codec, save_mask_codec
 from paligemma2.drawing.colours import PALETTE
 from paligemma2.errors import CheckpointError, ImageError, InputError, WorkError
-from paligemma2.inference.predictor import load
+from paligemma2.inference.loading import load
 from paligemma2.jobs import predict
 from paligemma2.jobs.predict import Answer, Failure, PredictConfig, find_pictures
 from paligemma2.model.mask_codec import MaskCodec, MaskCodecConfig

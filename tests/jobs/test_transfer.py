@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from paligemma2.errors import ConfigError, DataError, InputError, Interrupted
-from paligemma2.inference.predictor import load
+from paligemma2.inference.loading import load
 from paligemma2.jobs import transfer
 from paligemma2.jobs.transfer import TransferConfig
 from paligemma2.training.trainer import Progress

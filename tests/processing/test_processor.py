@@ -222,3 +222,10 @@ def test_a_folder_without_image_settings_resizes_as_the_released_ones(tmp_path, 
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"resample": 0}))
     with pytest.raises(CheckpointError, match="resample 0"):
         Processor.from_folder(tmp_path, tiny_config)
+
+
+def test_every_example_knows_its_pictures(processor, tiny_config):
+    first, second = PIXELS, PIXELS[::-1].copy()
+    asks = [((first, second), "caption en"), ((second,), "ocr"), ((first,), "")]
+    inputs = processor.encode([Example(images=i, prefix=p) for i, p in asks], train=False)
+    assert [places.tolist() for places in inputs.pictures(tiny_config)] == [[0, 1], [1], [0]]

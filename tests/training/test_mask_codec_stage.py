@@ -87,6 +87,17 @@ def test_the_codebook_goes_to_the_mean_of_its_cells(training: MaskCodecTraining)
     assert torch.allclose(vectors[7], before[7], atol=1e-4)
 
 
+def test_the_codebook_follows_in_float32_where_products_run_in_bfloat16(
+    training: MaskCodecTraining, batch: MaskBatch
+) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        training.loss(at(batch, 2)).backward()
+        training.loss(at(batch, 3)).backward()
+        training.loss(at(batch, 4)).backward()
+    assert training.codec.codebook.vectors.dtype == training.sums.dtype == torch.float32
+    assert not torch.equal(training.sums, training.sums.bfloat16().float())
+
+
 def test_unused_codes_start_anew_where_cells_are_until_the_end_of_revival(
     training: MaskCodecTraining,
 ) -> None:

@@ -189,10 +189,7 @@ def draw_lettering(lettering: Lettering, size: int) -> Pixels:
     picture = draw_background(lettering.background, size)
     if lettering.board is not None:
         _paint_board(picture, lettering, lettering.board)
-    mask = _word_mask(lettering, size)
-    left = lettering.middle[0] * size - mask.width / 2
-    top = lettering.middle[1] * size - mask.height / 2
-    picture.paste(lettering.color, (round(left), round(top)), mask)
+    _paste(picture, lettering.color, _word_mask(lettering, size), lettering.middle)
     return apply_finish(picture, lettering.finish)
 
 
@@ -209,10 +206,13 @@ def _paint_board(picture: Image.Image, lettering: Lettering, board: Board) -> No
     ImageDraw.Draw(inside).rounded_rectangle(inner, max(0.0, radius - edge), fill=255)
     for mask, color in ((whole, board.edge), (inside, board.fill)):
         turned = mask.rotate(lettering.angle, resample=Image.Resampling.BILINEAR, expand=True)
-        small = turned.reduce(_BOARD_FINE)
-        left = lettering.middle[0] * picture.width - small.width / 2
-        top = lettering.middle[1] * picture.width - small.height / 2
-        picture.paste(color, (round(left), round(top)), small)
+        _paste(picture, color, turned.reduce(_BOARD_FINE), lettering.middle)
+
+
+def _paste(picture: Image.Image, color: RGB, mask: Image.Image, middle: tuple[float, float]) -> None:
+    left = middle[0] * picture.width - mask.width / 2
+    top = middle[1] * picture.height - mask.height / 2
+    picture.paste(color, (round(left), round(top)), mask)
 
 
 def _word_mask(lettering: Lettering, size: int) -> Image.Image:

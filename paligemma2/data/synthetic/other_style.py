@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 
 from paligemma2.data.synthetic.brushes import Canvas, Layer
-from paligemma2.data.synthetic.palette import blend
+from paligemma2.data.synthetic.palette import BLACK, blend
 
 
 def _sketchy(canvas: Canvas) -> list[Layer]:
@@ -56,7 +56,7 @@ def _cross_hatched(canvas: Canvas) -> list[Layer]:
 def _faded(canvas: Canvas) -> list[Layer]:
     """A fill that gets darker towards the bottom."""
     ramp = Image.linear_gradient("L").resize((canvas.width, canvas.height))
-    dark = blend(canvas.look.main, (0, 0, 0), 0.35)
+    dark = blend(canvas.look.main, BLACK, 0.35)
     return [(canvas.silhouette, canvas.look.main), (ImageChops.multiply(ramp, canvas.silhouette), dark)]
 
 

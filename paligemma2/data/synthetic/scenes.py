@@ -14,7 +14,16 @@ from paligemma2.data.synthetic.backgrounds import (
     Background,
     random_background,
 )
-from paligemma2.data.synthetic.palette import COLORS, HSV, OTHER_HSV, RGB, TRAINING_HSV, blend, shade_of
+from paligemma2.data.synthetic.palette import (
+    BLACK,
+    COLORS,
+    HSV,
+    OTHER_HSV,
+    RGB,
+    TRAINING_HSV,
+    blend,
+    shade_of,
+)
 from paligemma2.data.synthetic.seeds import OTHER_STYLE_SPLIT
 from paligemma2.data.synthetic.shapes import SHAPES, Points, random_outline
 from paligemma2.errors import InputError
@@ -192,7 +201,7 @@ def random_finish(rng: random.Random) -> Finish:
 def _random_look(color: str, rng: random.Random, theme: Theme) -> Look:
     style, main = rng.choice(theme.styles), shade_of(color, theme.hsv, rng)
     if style == "dark_outline":
-        second = blend(main, (0, 0, 0), rng.uniform(0.6, 0.95)) if color != "black" else (110, 110, 110)
+        second = blend(main, BLACK, rng.uniform(0.6, 0.95)) if color != "black" else (110, 110, 110)
     elif style == "light_outline":
         second = blend(main, _WHITE, rng.uniform(0.7, 1.0))
     else:

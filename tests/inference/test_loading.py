@@ -1,0 +1,66 @@
+import pytest
+import torch
+
+from paligemma2.assets import TINY_FOLDER
+from paligemma2.checkpoint.load import load_model
+from paligemma2.checkpoint.save import save_model
+from paligemma2.errors import CheckpointError, InputError
+from paligemma2.inference import devices
+from paligemma2.inference.loading import load
+from tests.small_model import save_small_model
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("nonsense", "'tiny' is the small model"),
+        ("paligemma2-3b-pt-225", "google/paligemma2-3b-pt-224"),
+        ("paligemma2-3b-mix-448", "google/paligemma2-3b-mix-448"),
+        ("./no/such/folder", "give a folder"),
+    ],
+)
+def test_an_unknown_model_suggests_what_to_give(name, suggestion):
+    with pytest.raises(InputError, match="no checkpoint at") as raised:
+        load(name)
+    assert suggestion in raised.value.hint
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(CheckpointError):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "value"), [("device", "no such thing"), ("dtype", "float16")])
+def test_a_device_and_a_dtype_that_cannot_be_had_are_refused(folder, name, value):
+    with pytest.raises(InputError, match=f"'{value}' is not"):
+        load(folder, **{name: value})
+
+
+@pytest.mark.parametrize(("stored", "loaded"), [("bfloat16", "bfloat16"), ("float16", "float32")])
+def test_the_dtype_of_the_file_is_kept_unless_it_overflows(
+    folder, tmp_path, stored, loaded, array, monkeypatch
+):
+    monkeypatch.setattr(devices, "has_bfloat16_arithmetic", lambda: True)
+    small = load_model(folder)
+    save_model(tmp_path / "m", small.model, small.config, dtype=getattr(torch, stored), files_from=folder)
+    model = load(tmp_path / "m", device="cpu")
+    assert model.model.dtype == getattr(torch, loaded)
+    assert model.generate(array, "caption en", 3)
+
+
+def test_loading_reports_its_progress(folder):
+    calls = []
+    load(folder, on_progress=lambda done, total: calls.append((done, total)))
+    assert calls[-1][0] == calls[-1][1] > 0
+
+
+@pytest.mark.skipif(not TINY_FOLDER.is_dir(), reason="the small model is not in this checkout")
+def test_the_small_model_inside_the_package_runs_in_float32(array):
+    model = load("tiny", device="cpu")
+    assert model.model.dtype == torch.float32
+    assert model.caption(array)
+
+
+def test_two_models_of_different_seeds_answer_differently(folder, tmp_path, array):
+    other = load(save_small_model(tmp_path / "other", seed=1))
+    assert other.generate(array, "caption en", 6) != load(folder).generate(array, "caption en", 6)
