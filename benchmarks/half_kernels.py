@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from paligemma2.model.half_linear import HalfEmbedding, HalfLinear
+from paligemma2.model.half_linear import HalfLinear, half_blocks
+from paligemma2.model.packed_table import PackedTable
 
 WIDTH = 2304
 MATRICES = {"MLP": (9216, 8), "half of the output layer": (128_608, 1)}
@@ -73,7 +74,7 @@ def print_costs(threads: int) -> None:
     for count in dict.fromkeys((1, threads)):
         torch.set_num_threads(count)
         start = time.perf_counter()
-        half = HalfEmbedding(table)
+        half = PackedTable(table, half_blocks())
         print(f"packing half of the output layer, {count} threads: {time.perf_counter() - start:.2f} s")
     tokens = torch.arange(0, table.num_embeddings, 10_000)
     for what in ("first", "second"):

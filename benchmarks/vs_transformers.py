@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from paligemma2.checkpoint.config_json import read_config
 from paligemma2.checkpoint.load import load_model
 from paligemma2.checkpoint.save import save_model
 from paligemma2.inference.decoding import decode
-from paligemma2.inference.devices import fit_to_device, has_bfloat16_arithmetic
+from paligemma2.inference.devices import form_for, has_bfloat16_arithmetic
 from paligemma2.jobs.bench import (
     Limits,
     floors,
@@ -96,8 +97,7 @@ class Ours:
     """This package."""
 
     def __init__(self, folder: Path) -> None:
-        loaded = load_model(folder)
-        fit_to_device(loaded.model)
+        loaded = load_model(folder, form_for=partial(form_for, CPU))
         self.model, self.config = loaded.model, loaded.config
 
     def answer(self, inputs: ModelInputs, tokens: int) -> tuple[list[float], list[int]]:
@@ -212,10 +212,12 @@ def compare(config: ModelConfig, folder: Path, arguments: argparse.Namespace) ->
         for name, measured in rounds.items()
     }
     limits = Limits(flops_per_second=rates[0], bytes_per_second=rates[1])
+    counts = parameter_counts(config)
+    decoder_bytes = 2 * (counts["blocks"] + counts["embedding"])
     least = {
         f"{name}_b{batch}": seconds
         for batch in BATCHES
-        for name, seconds in floors(config, batch, limits, 2).items()
+        for name, seconds in floors(config, batch, limits, decoder_bytes).items()
     }
     first_ours, first_peer = rounds["ours"][0], rounds["transformers"][0]
     same = [a == b for a, b in zip(first_ours["tokens"], first_peer["tokens"], strict=True)]

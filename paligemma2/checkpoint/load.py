@@ -1,16 +1,19 @@
 """A checkpoint on disk to a model in memory, tensor by tensor."""
 
 import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from paligemma2.checkpoint.layouts import EMBEDDING
 from paligemma2.checkpoint.open_checkpoint import Checkpoint, open_checkpoint
 from paligemma2.checkpoint.weights import OnProgress, Weights, main_dtype, total_bytes
 from paligemma2.model.config import ModelConfig
 from paligemma2.model.paligemma2 import PaliGemma2Model
+from paligemma2.model.weight_forms import WeightForm, fill, plain_form
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +57,7 @@ def load_model(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
     config: ModelConfig | None = None,
+    form_for: Callable[[torch.dtype], WeightForm] = plain_form,
     on_progress: OnProgress | None = None,
 ) -> LoadedModel:
     """The model of a checkpoint, in evaluation mode.
@@ -65,6 +69,7 @@ def load_model(
         device: where the weights go, tensor by tensor.
         dtype: of the weights; None keeps the file's own.
         config: instead of the checkpoint's own.
+        form_for: given the dtype of the weights, how they are kept; each takes its form as it is read.
         on_progress: called with the bytes done and in all.
 
     Raises:
@@ -78,8 +83,9 @@ def load_model(
         log.info("%s has no filler rows; %d are zero", checkpoint.weights.path, report.num_zero_rows)
     with torch.device("meta"):
         model = PaliGemma2Model(checkpoint.config)
-    tensors = _read_all(checkpoint, torch.device(device), dtype or report.stored_dtype, on_progress)
-    model.load_state_dict(tensors, strict=True, assign=True)
+    read_as = dtype or report.stored_dtype
+    weights = _read_all(checkpoint, torch.device(device), read_as, on_progress)
+    fill(model, weights, form_for(read_as), table=EMBEDDING)
     model.eval()
     return LoadedModel(model=model, config=checkpoint.config, folder=checkpoint.folder, report=report)
 
@@ -97,12 +103,10 @@ def _report(weights: Weights) -> LoadReport:
 
 def _read_all(
     checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, on_progress: OnProgress | None
-) -> dict[str, Tensor]:
+) -> Iterator[tuple[str, Tensor]]:
     total, done = total_bytes(checkpoint.weights.tensors), 0
-    tensors = {}
     for name, tensor in checkpoint.weights.stream():
         done += tensor.nbytes
-        tensors[name] = tensor.to(device, dtype)
+        yield name, tensor.to(device, dtype)
         if on_progress is not None:
             on_progress(done, total)
-    return tensors

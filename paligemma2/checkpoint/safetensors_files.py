@@ -45,7 +45,9 @@ class _Place:
 
 
 class SafetensorsFolder:
-    """The weights of a Hugging Face folder; see `Weights`. Nothing stays open or mapped between reads."""
+    """The weights of a Hugging Face folder; see `Weights`. Nothing stays open between reads, and what is
+    streamed is mapped only as long as it is kept.
+    """
 
     num_zero_rows = 0
 
@@ -68,12 +70,12 @@ class SafetensorsFolder:
 
     def read(self, name: str) -> Tensor:
         """One tensor, a copy in memory of its own."""
-        return _read(self._places[name])
+        return _mapped(self._places[name]).clone()  # which lets go of the file at once
 
     def stream(self) -> Iterator[tuple[str, Tensor]]:
-        """All tensors, shard by shard."""
-        for name in self._places:
-            yield name, self.read(name)
+        """All tensors, shard by shard, in the mapped file."""
+        for name, place in self._places.items():
+            yield name, _mapped(place)
 
 
 def open_folder(
@@ -154,11 +156,10 @@ def _header(file: Path, listed: set[str] | None, problems: Problems) -> list[_Pl
     return places
 
 
-def _read(place: _Place) -> Tensor:
+def _mapped(place: _Place) -> Tensor:
     try:
         with safe_open(place.file, framework="pt") as shard:
-            # The library maps the file; a copy lets go of it at once.
-            tensor: Tensor = shard.get_tensor(place.name).clone()
+            tensor: Tensor = shard.get_tensor(place.name)
             return tensor
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{place.file}: {place.name} cannot be read: {error}", hint=_HINT) from error

@@ -14,7 +14,9 @@ from paligemma2.checkpoint.layouts import KeyLayout, stored_name
 from paligemma2.checkpoint.mask_codec_files import RECORD_FILE
 from paligemma2.checkpoint.safetensors_writer import MAX_SHARD_SIZE, SafetensorsWriter
 from paligemma2.checkpoint.weights import StoredTensor, dtype_name, main_dtype
+from paligemma2.errors import InputError
 from paligemma2.model.config import ModelConfig
+from paligemma2.model.weight_forms import is_packed
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -55,9 +57,14 @@ def save_model(
             not know is written as text.
 
     Raises:
-        InputError: the folder exists, or `dtype` cannot be stored.
+        InputError: the folder exists, `dtype` cannot be stored, or the weights are packed for inference.
         WorkError: the disk is full.
     """
+    if is_packed(model):
+        raise InputError(
+            "weights that are packed for inference cannot be saved",
+            hint="load the model with for_training=True; `paligemma2 convert` copies a checkpoint",
+        )
     parameters = dict(model.named_parameters())
     tensors = {name: StoredTensor(tuple(p.shape), dtype or p.dtype) for name, p in parameters.items()}
     with new_folder(folder, overwrite=overwrite) as partial:

@@ -60,7 +60,10 @@ class Weights(Protocol):
         """One tensor, a copy in memory of its own."""
 
     def stream(self) -> Iterator[tuple[str, Tensor]]:
-        """All tensors one after another, each a copy, in the order that is fastest to read."""
+        """All tensors one after another in the order that is fastest to read.
+
+        A tensor may lie in the mapped file; who keeps it, copies it.
+        """
 
 
 class Problems:

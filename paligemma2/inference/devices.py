@@ -5,8 +5,9 @@ from typing import Literal
 import torch
 
 from paligemma2.errors import InputError
-from paligemma2.model.half_linear import fits_half, has_half_kernels, to_half_linear
-from paligemma2.model.paligemma2 import PaliGemma2Model
+from paligemma2.model.half_linear import has_half_kernels
+from paligemma2.model.packed_linear import has_packed_kernels
+from paligemma2.model.weight_forms import WeightForm, half_form, packed_form, plain_form
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 _DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -47,14 +48,16 @@ def has_bfloat16_arithmetic() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def fit_to_device(model: PaliGemma2Model) -> None:
-    """Let a loaded model compute in numbers that its device is good at.
+def form_for(device: torch.device, dtype: torch.dtype) -> WeightForm:
+    """How weights of a dtype are kept on a device so that it computes fast with them.
 
-    Weights of bfloat16 stay in 16 bits on a CPU that can only widen them, and all else becomes float32. So
-    does a whole model of float16, in which activations of Gemma 2 overflow.
+    On the CPU they are packed for the kernels of oneDNN, or for those of FBGEMM where the processor can only
+    widen bfloat16. Weights of float16, in which activations of Gemma 2 overflow, become float32.
     """
-    if model.dtype == torch.float16:
-        model.float()
-    is_half_on_cpu = model.device.type == "cpu" and model.dtype == torch.bfloat16
-    if is_half_on_cpu and not has_bfloat16_arithmetic() and has_half_kernels() and fits_half(model):
-        to_half_linear(model, table="language_model.embed_tokens")
+    if dtype == torch.float16:
+        dtype = torch.float32
+    if device.type != "cpu":
+        return plain_form(dtype)
+    if dtype == torch.bfloat16 and not has_bfloat16_arithmetic():
+        return half_form() if has_half_kernels() else plain_form(dtype)
+    return packed_form(dtype) if has_packed_kernels(dtype) else plain_form(dtype)

@@ -1,13 +1,15 @@
 """`load`: a checkpoint by any of its names, ready to answer."""
 
+from functools import partial
 from pathlib import Path
 
 from paligemma2.assets import TINY_FOLDER
 from paligemma2.checkpoint.load import load_model
 from paligemma2.checkpoint.weights import OnProgress
 from paligemma2.errors import InputError
-from paligemma2.inference.devices import Dtype, device_named, dtype_named, fit_to_device
+from paligemma2.inference.devices import Dtype, device_named, dtype_named, form_for
 from paligemma2.inference.predictor import PaliGemma2
+from paligemma2.model.weight_forms import plain_form
 from paligemma2.processing.processor import Processor
 
 
@@ -17,6 +19,7 @@ def load(
     device: str = "auto",
     dtype: Dtype = "auto",
     mask_codec: str | Path = "default",
+    for_training: bool = False,
     on_progress: OnProgress | None = None,
 ) -> PaliGemma2:
     """A model ready to use.
@@ -29,6 +32,8 @@ def load(
             model. A CPU without bfloat16 instructions keeps such weights in 16 bits and computes in float32.
         mask_codec: what turns mask tokens into masks: "default" (that of the small model), or a file such as
             `vae-oid.npz` for the released checkpoints. It is read when a mask is first asked for.
+        for_training: weights stay as they are and can be trained and saved; otherwise they are packed for the
+            kernels of a CPU, which is faster.
         on_progress: called while the weights are read, with the bytes done and in all.
 
     Raises:
@@ -41,12 +46,17 @@ def load(
     torch_dtype, torch_device = dtype_named(dtype), device_named(device)
     folder = TINY_FOLDER if is_tiny else source
     try:
-        loaded = load_model(folder, device=torch_device, dtype=torch_dtype, on_progress=on_progress)
+        loaded = load_model(
+            folder,
+            device=torch_device,
+            dtype=torch_dtype,
+            form_for=plain_form if for_training else partial(form_for, torch_device),
+            on_progress=on_progress,
+        )
     except InputError as error:
         if Path(folder).exists():
             raise
         hint = f"{error.hint}; 'tiny' is the small model inside this package"
         raise InputError(error.message, hint=hint) from error
-    fit_to_device(loaded.model)
     processor = Processor.from_folder(loaded.folder, loaded.config)
     return PaliGemma2(loaded.model, processor, loaded.folder, mask_codec)

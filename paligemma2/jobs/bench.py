@@ -11,24 +11,24 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
+from paligemma2.checkpoint.layouts import EMBEDDING
 from paligemma2.errors import InputError
 from paligemma2.inference.decoding import decode
 from paligemma2.inference.devices import (
     Dtype,
     device_named,
     dtype_named,
-    fit_to_device,
+    form_for,
     has_bfloat16_arithmetic,
 )
 from paligemma2.inference.loading import load
 from paligemma2.jobs.versions import versions
 from paligemma2.model.config import ModelConfig, preset, variant_name
-from paligemma2.model.half_linear import HalfEmbedding
 from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.model.piecewise import finish
 from paligemma2.model.prefix_mask import PrefixLayout
+from paligemma2.model.weight_forms import refill, stored_bytes
 from paligemma2.processing.processor import ModelInputs
 from paligemma2.types import Decoding
 
@@ -121,8 +121,9 @@ def run(config: BenchConfig, on_event: Callable[[str], None] = lambda message: N
     """
     device = device_named(config.device)
     if config.is_random:
-        model = random_model(preset(str(config.source))).to(device, dtype_named(config.dtype))
-        fit_to_device(model)
+        model = random_model(preset(str(config.source)))
+        dtype = dtype_named(config.dtype) or model.dtype
+        refill(model.to(device, dtype), form_for(device, dtype), table=EMBEDDING)
     else:
         model = load(config.source, device=config.device, dtype=config.dtype).model
     on_event("measuring the machine")
@@ -138,7 +139,7 @@ def run(config: BenchConfig, on_event: Callable[[str], None] = lambda message: N
         dtype=str(model.dtype).removeprefix("torch."),
         limits=limits,
         figures=tuple(figures),
-        weight_bytes=sum(parameter_counts(model.config).values()) * _bytes_per_weight(model),
+        weight_bytes=stored_bytes(model),
         peak_bytes=peak_bytes(device),
     )
 
@@ -191,8 +192,8 @@ def parameter_counts(config: ModelConfig) -> dict[str, int]:
     }
 
 
-def floors(config: ModelConfig, batch: int, limits: Limits, bytes_per_weight: int) -> dict[str, float]:
-    """The least seconds: of arithmetic for images and first token, of reading the weights for a step.
+def floors(config: ModelConfig, batch: int, limits: Limits, decoder_bytes: float) -> dict[str, float]:
+    """The least seconds: of arithmetic for images and first token, of reading the decoder for a step.
 
     Attention is not counted: at 224 px it is about 1 % of the arithmetic.
     """
@@ -200,11 +201,10 @@ def floors(config: ModelConfig, batch: int, limits: Limits, bytes_per_weight: in
     encode = 2.0 * batch * config.num_image_tokens * counts["vision"]
     read = 2.0 * batch * (config.num_image_tokens + TEXT_TOKENS) * counts["blocks"]
     head = 2.0 * batch * counts["embedding"]
-    weights = float(bytes_per_weight * (counts["blocks"] + counts["embedding"]))
     return {
         "images": encode / limits.flops_per_second,
         "first_token": (encode + read + head) / limits.flops_per_second,
-        "decode": weights / limits.bytes_per_second,
+        "decode": decoder_bytes / limits.bytes_per_second,
     }
 
 
@@ -254,14 +254,9 @@ def peak_bytes(device: torch.device) -> int:
     return largest if sys.platform == "darwin" else largest * 1024
 
 
-def _bytes_per_weight(model: PaliGemma2Model) -> int:
-    table: nn.Module = model.language_model.embed_tokens
-    return 2 if isinstance(table, HalfEmbedding) else model.dtype.itemsize
-
-
 def _figures(model: PaliGemma2Model, batch: int, config: BenchConfig, limits: Limits) -> list[Figure]:
     inputs = random_prompts(model.config, batch)
-    least = floors(model.config, batch, limits, _bytes_per_weight(model))
+    least = floors(model.config, batch, limits, stored_bytes(model.language_model))
     seconds: dict[str, list[float]] = {name: [] for name in least}
     for _ in range(config.repeats):
         seconds["images"].append(best_time(lambda: _encode(model, inputs), 1, model.device))

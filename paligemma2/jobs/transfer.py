@@ -103,7 +103,7 @@ def run(
         raise InputError(f"{config.output} exists", hint="choose another output folder, or remove it")
     train, held_out = read_split(config.data, "train"), read_split(config.data, "held-out")
     held_out = held_out[: config.evaluate_examples]
-    predictor = load(config.model, dtype="float32")
+    predictor = load(config.model, dtype="float32", for_training=True)
     on_event(f"{len(train)} examples to train on, {len(held_out)} held out; scoring the start")
     before = _answers(predictor, held_out, config.max_new_tokens)
     _train(predictor, train, config, on_progress)

@@ -4,6 +4,7 @@ Module names are Hugging Face's, so that a state dict is a checkpoint.
 """
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,6 @@ from torch import Tensor, nn
 from paligemma2.errors import ConfigError
 from paligemma2.model.cache import KVCache
 from paligemma2.model.config import TextConfig
-from paligemma2.model.half_linear import HalfEmbedding
 from paligemma2.model.piecewise import Piecewise, finish
 
 
@@ -56,29 +56,57 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
 
+_CHUNK_BYTES = 16 * 2**20
+"""Of float32 logits at a time: what stays in a cache, and small beside the weights at 4096 image tokens."""
+_FEW_QUERIES = 16
+
+
 def grouped_attention(
-    q: Tensor, k: Tensor, v: Tensor, visible: Tensor, *, scale: float, cap: float | None
+    q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, *, scale: float, cap: float | None
 ) -> Tensor:
     """Attention in which several query heads share a key-value head; keys are never expanded.
+
+    Long prompts are read some queries at a time, so that all logits never exist at once.
 
     Args:
         q: [batch, heads, seq, head_dim].
         k: [batch, kv_heads, keys, head_dim].
         v: [batch, kv_heads, keys, head_dim].
-        visible: bool, broadcastable to [batch, 1, seq, keys].
+        visible: bool, broadcastable to [batch, 1, seq, keys]; None if every query sees every key.
         scale: factor on the logits before the cap, `query_pre_attn_scalar ** -0.5`.
         cap: soft-cap on the scaled logits, before the mask.
 
     Returns:
         [batch, seq, heads * head_dim] in the dtype of `v`; logits and softmax are float32.
     """
+    batch, heads, seq, _ = q.shape
+    size = max(1, _CHUNK_BYTES // (4 * batch * heads * k.shape[2]))
+    if seq <= size:
+        return _attend(q, k, v, visible, scale, cap)
+    parts = []
+    for start in range(0, seq, size):
+        some = slice(start, start + size)
+        is_same_for_all = visible is None or visible.shape[2] == 1
+        seen = visible if is_same_for_all or visible is None else visible[:, :, some]
+        parts.append(_attend(q[:, :, some], k, v, seen, scale, cap))
+    return torch.cat(parts, dim=1)
+
+
+def _attend(
+    q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, scale: float, cap: float | None
+) -> Tensor:
     batch, heads, seq, head_dim = q.shape
     kv_heads, keys = k.shape[1], k.shape[2]
     grouped = q.reshape(batch, kv_heads, -1, head_dim)  # [batch, kv_heads, group * seq, head_dim]
-    logits = soft_cap((grouped @ k.transpose(2, 3)).float() * scale, cap)
-    logits = logits.view(batch, kv_heads, heads // kv_heads, seq, keys)
-    # A finite minimum: a padding query sees nothing, and -inf would turn its row into NaN.
-    logits = logits.masked_fill(~visible[:, :, None], torch.finfo(torch.float32).min)
+    if grouped.shape[2] <= _FEW_QUERIES:  # or the keys would be copied to be turned
+        products = (k @ grouped.transpose(2, 3)).transpose(2, 3)
+    else:
+        products = grouped @ k.transpose(2, 3)
+    logits = soft_cap(products.float() * scale, cap)
+    if visible is not None:
+        logits = logits.view(batch, kv_heads, heads // kv_heads, seq, keys)
+        # A finite minimum: a padding query sees nothing, and -inf would turn its row into NaN.
+        logits = logits.masked_fill(~visible[:, :, None], torch.finfo(torch.float32).min)
     weights = logits.softmax(dim=-1).to(v.dtype).view(batch, kv_heads, -1, keys)
     attended = (weights @ v).view(batch, heads, seq, head_dim)
     return attended.transpose(1, 2).reshape(batch, seq, heads * head_dim)
@@ -114,7 +142,7 @@ class GemmaAttention(nn.Module):
         self.o_proj = nn.Linear(width, config.hidden_size, bias=False)
 
     def forward(
-        self, x: Tensor, angles: tuple[Tensor, Tensor], visible: Tensor, cache: KVCache | None
+        self, x: Tensor, angles: tuple[Tensor, Tensor], visible: Tensor | None, cache: KVCache | None
     ) -> Tensor:
         """[batch, seq, width] to the same shape; new keys and values go into `cache` if there is one."""
         q, k, v = (
@@ -156,7 +184,7 @@ class GemmaLayer(nn.Module):
         self.post_feedforward_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(
-        self, x: Tensor, angles: tuple[Tensor, Tensor], visible: Tensor, cache: KVCache | None
+        self, x: Tensor, angles: tuple[Tensor, Tensor], visible: Tensor | None, cache: KVCache | None
     ) -> Tensor:
         """[batch, seq, width] to the same shape."""
         attended = self.self_attn(self.input_layernorm(x), angles, visible, cache)
@@ -164,8 +192,19 @@ class GemmaLayer(nn.Module):
         return x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
 
 
+@runtime_checkable
+class OutputTable(Protocol):
+    """A table of embeddings that is not one matrix, and so is asked for its product."""
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The product with every row: [..., width] to float32 [..., rows]."""
+
+
 class GemmaDecoder(nn.Module):
-    """Embedding, blocks, final norm; the embedding is also the output layer."""
+    """Embedding, blocks, final norm; the embedding is also the output layer.
+
+    Its `config` counts the heads that it holds itself: fewer than the model's if processes share them.
+    """
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -187,7 +226,7 @@ class GemmaDecoder(nn.Module):
         self,
         x: Tensor,
         positions: Tensor,
-        visible: Callable[[int | None], Tensor],
+        visible: Callable[[int | None], Tensor | None],
         cache: KVCache | None = None,
     ) -> Tensor:
         """Embeddings to normalised hidden states.
@@ -195,7 +234,8 @@ class GemmaDecoder(nn.Module):
         Args:
             x: [batch, seq, width], image and text embeddings in place.
             positions: int64 [batch, seq].
-            visible: given a sliding window (or None), the mask, bool [batch, 1, seq, keys].
+            visible: given a sliding window (or None), the mask, bool [batch, 1, seq, keys], or None if every
+                token sees every other.
             cache: where to store keys and values, or None.
 
         Returns:
@@ -207,7 +247,7 @@ class GemmaDecoder(nn.Module):
         self,
         x: Tensor,
         positions: Tensor,
-        visible: Callable[[int | None], Tensor],
+        visible: Callable[[int | None], Tensor | None],
         cache: KVCache | None = None,
     ) -> Piecewise[Tensor]:
         """`forward`, layer by layer."""
@@ -223,6 +263,6 @@ class GemmaDecoder(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """Output logits, capped if the configuration says so: [..., width] to float32 [..., vocab]."""
         table: nn.Module = self.embed_tokens
-        if isinstance(table, HalfEmbedding):
+        if isinstance(table, OutputTable):
             return soft_cap(table.logits(hidden), self.config.final_cap)
         return soft_cap(F.linear(hidden, self.embed_tokens.weight).float(), self.config.final_cap)

@@ -6,6 +6,7 @@ padding; packed examples ("segments") do not see each other.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -87,6 +88,17 @@ class PrefixLayout:
         same_segment = self.segments[:, :, None] == self.segments[:, None, :]
         visible = (both_prefix | causal) & same_segment & self.is_valid[:, None, :]
         return visible[:, None]
+
+    def visible(self, window: int | None = None) -> Tensor | None:
+        """`dense`, or None where everybody sees everybody: one whole prefix a row, without padding."""
+        if self.is_plain:
+            return None
+        return self.dense(window)
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether all tokens are of one prefix a row."""
+        return bool((self.is_prefix & (self.segments == self.segments[:, :1])).all())
 
     def to(self, device: torch.device | str) -> "PrefixLayout":
         """The same layout on another device."""

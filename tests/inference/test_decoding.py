@@ -7,6 +7,7 @@ from paligemma2.errors import InputError
 from paligemma2.inference.constraints import answer_list, detect_grammar
 from paligemma2.inference.decoding import decode
 from paligemma2.inference.engine import Token
+from paligemma2.inference.loading import load
 from paligemma2.types import Decoding
 from tests.inference.small_decoding import Script, all_log_probs, answers, log_probs_of, token_ids
 
@@ -85,7 +86,8 @@ def test_tokens_arrive_before_the_next_are_computed(model, array, method, monkey
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_image_and_filler_tokens_are_never_chosen_however_likely(model, array, method, sign):
+def test_image_and_filler_tokens_are_never_chosen_however_likely(folder, array, method, sign):
+    model = load(folder, device="cpu", for_training=True)
     weight = model.model.language_model.embed_tokens.weight.data
     first = model.config.num_text_rows
     assert first < model.config.text.vocab_size

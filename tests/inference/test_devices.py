@@ -6,10 +6,9 @@ import torch
 
 from paligemma2.errors import InputError
 from paligemma2.inference import devices
-from paligemma2.inference.devices import device_named, dtype_named, fit_to_device
+from paligemma2.inference.devices import device_named, dtype_named, form_for
 from paligemma2.inference.loading import load
-from paligemma2.model.half_linear import HalfLinear, has_half_kernels
-from tests.inference.small_decoding import model_of
+from paligemma2.model.half_linear import has_half_kernels
 
 
 @pytest.mark.parametrize(
@@ -42,29 +41,23 @@ def test_a_device_that_is_not_here_is_refused(name: str) -> None:
         device_named(name)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "has_arithmetic", "is_packed", "computes_in"),
-    [
-        (torch.bfloat16, False, True, torch.float32),
-        (torch.bfloat16, True, False, torch.bfloat16),
-        (torch.float32, False, False, torch.float32),
-        (torch.float16, False, False, torch.float32),
-    ],
-)
-def test_a_model_computes_in_what_the_cpu_is_good_at(
-    monkeypatch: pytest.MonkeyPatch,
-    dtype: torch.dtype,
-    has_arithmetic: bool,
-    is_packed: bool,
-    computes_in: torch.dtype,
-) -> None:
-    if is_packed and not has_half_kernels():
-        pytest.skip("this build of PyTorch has no FBGEMM")
-    monkeypatch.setattr(devices, "has_bfloat16_arithmetic", lambda: has_arithmetic)
-    model = model_of(8, seed=0).to(dtype)
-    fit_to_device(model)
-    assert model.dtype == computes_in
-    assert any(isinstance(module, HalfLinear) for module in model.modules()) == is_packed
+def test_weights_are_kept_as_the_processor_is_good_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(devices, "has_bfloat16_arithmetic", lambda: False)
+    assert form_for(cpu, torch.bfloat16).dtype == torch.float32
+    assert (form_for(cpu, torch.bfloat16).linear is None) == (not has_half_kernels())
+    monkeypatch.setattr(devices, "has_bfloat16_arithmetic", lambda: True)
+    assert form_for(cpu, torch.bfloat16).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_on_a_gpu_stay_as_they_are(dtype: torch.dtype) -> None:
+    form = form_for(torch.device("cuda"), dtype)
+    assert (form.dtype, form.linear, form.table) == (dtype, None, None)
+
+
+def test_activations_never_run_in_float16() -> None:
+    assert form_for(torch.device("cpu"), torch.float16).dtype == torch.float32
 
 
 def test_packed_weights_write_what_wide_ones_do(
@@ -72,7 +65,7 @@ def test_packed_weights_write_what_wide_ones_do(
 ) -> None:
     monkeypatch.setattr(devices, "has_bfloat16_arithmetic", lambda: False)
     packed = load(folder, device="cpu", dtype="bfloat16")
-    wide = load(folder, device="cpu", dtype="float32")
+    wide = load(folder, device="cpu", dtype="float32", for_training=True)
     with torch.no_grad():
         for parameter in wide.model.parameters():
             parameter.copy_(parameter.bfloat16())
@@ -80,12 +73,3 @@ def test_packed_weights_write_what_wide_ones_do(
     wide.model.language_model.embed = packed.model.language_model.embed  # type: ignore[method-assign]
     for prompt in ("caption en", "ocr", "detect cat"):
         assert packed.generate(array, prompt, 8) == wide.generate(array, prompt, 8)
-
-
-@pytest.mark.skipif(not has_half_kernels(), reason="this build of PyTorch has no FBGEMM")
-def test_weights_too_large_for_float16_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "has_bfloat16_arithmetic", lambda: False)
-    model = model_of(8, seed=0).to(torch.bfloat16)
-    model.language_model.layers[0].mlp.up_proj.weight.data[0, 0] = -1e5
-    fit_to_device(model)
-    assert not any(isinstance(module, HalfLinear) for module in model.modules())

@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from paligemma2.errors import ConfigError
+from paligemma2.model import gemma2
 from paligemma2.model.config import TextConfig
 from paligemma2.model.gemma2 import GemmaDecoder, RMSNorm, grouped_attention, rotary_angles, rotate, soft_cap
 from paligemma2.model.paligemma2 import PaliGemma2Model
@@ -60,6 +61,29 @@ def test_grouped_attention_equals_the_expanded_computation(
     mine = grouped_attention(q, k, v, visible, scale=0.7, cap=cap)
     assert mine.shape == (2, 5, heads * 8)
     torch.testing.assert_close(mine, expanded_attention(q, k, v, visible, 0.7, cap), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("seq", [1, 30])
+@pytest.mark.parametrize("mask", ["none", "one for all queries", "one per query"])
+def test_a_long_prompt_is_read_in_chunks_with_the_same_result(
+    monkeypatch: pytest.MonkeyPatch, seq: int, mask: str
+) -> None:
+    q, k, v = random(2, 4, seq, 8), random(2, 2, 30, 8, seed=1), random(2, 2, 30, 8, seed=2)
+    visible = random(2, 1, 1 if mask == "one for all queries" else seq, 30, seed=3) > 0
+    given = None if mask == "none" else visible
+    whole = grouped_attention(q, k, v, given, scale=0.7, cap=50.0)
+    monkeypatch.setattr(gemma2, "_CHUNK_BYTES", 4 * 2 * 4 * 30 * 7)  # 7 queries at a time
+    with NewMemory() as memory:
+        chunked = grouped_attention(q, k, v, given, scale=0.7, cap=50.0)
+    torch.testing.assert_close(chunked, whole, atol=1e-6, rtol=0)
+    assert max(memory.sizes) <= max(gemma2._CHUNK_BYTES, q.nbytes)
+
+
+def test_no_mask_is_a_mask_that_lets_everything_through() -> None:
+    q, k, v = random(2, 4, 5, 8), random(2, 2, 9, 8, seed=1), random(2, 2, 9, 8, seed=2)
+    everything = torch.ones(2, 1, 5, 9, dtype=torch.bool)
+    expected = grouped_attention(q, k, v, everything, scale=0.7, cap=50.0)
+    assert torch.equal(grouped_attention(q, k, v, None, scale=0.7, cap=50.0), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -109,6 +109,19 @@ def test_rows_of_padding_see_nothing() -> None:
     assert not dense[[0, 2]].any()
 
 
+@settings(deadline=None, max_examples=50)
+@given(rows=packed_rows())
+def test_there_is_no_mask_exactly_where_everybody_sees_everybody(rows: list[Row]) -> None:
+    layout = layout_of(rows)
+    visible = layout.visible()
+    assert (visible is None) == bool(layout.dense().all() and layout.is_prefix.all())
+    assert visible is None or torch.equal(visible, layout.dense())
+
+
+def test_whole_prefixes_need_no_mask() -> None:
+    assert layout_of([[(1, True)] * 4] * 2).visible() is None
+
+
 @pytest.mark.parametrize("shape", [(2, 4), (1, 3), (3,)])
 def test_shapes_that_differ_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match=r"must both be \[batch, seq\]"):

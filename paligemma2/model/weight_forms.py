@@ -1,0 +1,135 @@
+"""How a model keeps its weights for inference: as they are, packed for a kernel, or in fewer bits.
+
+A form is chosen before loading, so that each weight takes it as soon as it is read and two copies of the
+whole model never exist.
+"""
+
+import ctypes
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from paligemma2.model.half_linear import HalfLinear, fits_half, half_blocks
+from paligemma2.model.packed_linear import PackedLinear, packed_blocks
+from paligemma2.model.packed_table import PackedTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightForm:
+    """What becomes of each weight.
+
+    Attributes:
+        dtype: of activations, and of all weights that stay as they are.
+        linear: a linear layer with its weight (its bias may follow later) to what takes its place.
+        table: the same for the embedding that is the output layer too.
+        threads: layers that are packed at once; 1 where packing uses all threads by itself.
+    """
+
+    dtype: torch.dtype
+    linear: Callable[[nn.Linear], nn.Module] | None = None
+    table: Callable[[nn.Embedding], nn.Module] | None = None
+    threads: int = 1
+
+
+def plain_form(dtype: torch.dtype) -> WeightForm:
+    """Weights as they are, which can be trained and saved."""
+    return WeightForm(dtype=dtype)
+
+
+def packed_form(dtype: torch.dtype) -> WeightForm:
+    """Packed for oneDNN, float32 or bfloat16."""
+    return WeightForm(
+        dtype=dtype,
+        linear=lambda linear: PackedLinear(linear.to(dtype)),
+        table=lambda table: PackedTable(table.to(dtype), packed_blocks(dtype)),
+    )
+
+
+def half_form() -> WeightForm:
+    """16 bits in FBGEMM's layout, computing in float32; a weight too large for float16 stays in float32."""
+    return WeightForm(
+        dtype=torch.float32,
+        linear=lambda linear: HalfLinear(linear) if fits_half(linear.weight) else linear.float(),
+        table=lambda table: PackedTable(table, half_blocks()) if fits_half(table.weight) else table.float(),
+        threads=torch.get_num_threads(),
+    )
+
+
+def fill(model: nn.Module, weights: Iterable[tuple[str, Tensor]], form: WeightForm, table: str) -> None:
+    """Give a model on the meta device its weights, each in its form as soon as it is there.
+
+    Args:
+        model: has a parameter for each name.
+        weights: names and tensors, on the device where they are to stay; what is kept is copied.
+        form: what they become.
+        table: the name of the weight of the embedding that is the output layer too.
+    """
+    later: list[tuple[str, Tensor]] = []  # biases: their layer may be about to be replaced
+    with ThreadPoolExecutor(form.threads) as pool:
+        waiting: deque[Future[None]] = deque()
+        for name, tensor in weights:
+            if tensor.dim() < 2:
+                later.append((name, tensor))
+                continue
+            waiting.append(pool.submit(_put, model, name, tensor, form, table))
+            del tensor
+            while len(waiting) > form.threads:
+                waiting.popleft().result()
+        for each in waiting:
+            each.result()
+    for name, tensor in later:
+        _put(model, name, tensor, form, table)
+    if form.linear is not None:
+        _give_back_memory()
+
+
+def refill(model: nn.Module, form: WeightForm, table: str) -> None:
+    """Bring a model that has its weights into a form, a few at a time."""
+    names = [name for name, _ in model.named_parameters()]
+
+    def taken_out() -> Iterator[tuple[str, Tensor]]:
+        for name in names:
+            weight = model.get_parameter(name).detach()
+            path, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(path), leaf, nn.Parameter(weight.to("meta")))
+            yield name, weight
+            del weight
+
+    fill(model, taken_out(), form, table)
+
+
+@torch.no_grad()
+def _put(model: nn.Module, name: str, tensor: Tensor, form: WeightForm, table: str) -> None:
+    path, _, leaf = name.rpartition(".")
+    owner = model.get_submodule(path)
+    parent, _, last = path.rpartition(".")
+    if isinstance(owner, nn.Linear) and leaf == "weight" and form.linear is not None:
+        owner.weight = nn.Parameter(tensor)
+        setattr(model.get_submodule(parent), last, form.linear(owner))
+    elif isinstance(owner, nn.Embedding) and name == table and form.table is not None:
+        owner.weight = nn.Parameter(tensor)
+        setattr(model.get_submodule(parent), last, form.table(owner))
+    else:
+        setattr(owner, leaf, nn.Parameter(tensor.to(form.dtype, copy=True)))
+
+
+def is_packed(module: nn.Module) -> bool:
+    """Whether some weights are kept in a form from which they can be neither trained nor saved."""
+    return any(hasattr(each, "packed_bytes") for each in module.modules())
+
+
+def stored_bytes(module: nn.Module) -> int:
+    """Bytes of all weights as they are kept."""
+    plain = sum(each.nbytes for each in (*module.parameters(), *module.buffers()))
+    return plain + sum(getattr(each, "packed_bytes", 0) for each in module.modules())
+
+
+def _give_back_memory() -> None:
+    """Let glibc return what was freed: its heap keeps matrices of a few megabytes, here for ever."""
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

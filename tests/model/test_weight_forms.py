@@ -1,0 +1,107 @@
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from paligemma2.model.half_linear import has_half_kernels
+from paligemma2.model.packed_linear import PackedLinear, has_packed_kernels
+from paligemma2.model.packed_table import PackedTable
+from paligemma2.model.paligemma2 import PaliGemma2Model
+from paligemma2.model.prefix_mask import PrefixLayout
+from paligemma2.model.weight_forms import (
+    WeightForm,
+    fill,
+    half_form,
+    is_packed,
+    packed_form,
+    plain_form,
+    refill,
+    stored_bytes,
+)
+
+TABLE = "language_model.embed_tokens.weight"
+FORMS = [
+    pytest.param(
+        half_form,
+        torch.bfloat16,
+        marks=pytest.mark.skipif(not has_half_kernels(), reason="this build of PyTorch has no FBGEMM"),
+    ),
+    pytest.param(
+        lambda: packed_form(torch.float32),
+        torch.float32,
+        marks=pytest.mark.skipif(not has_packed_kernels(torch.float32), reason="no oneDNN kernels"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("form", "dtype"), FORMS)
+def test_a_whole_model_computes_what_it_does_with_its_weights_as_they_are(
+    small_model: Callable[..., PaliGemma2Model], form: Callable[[], WeightForm], dtype: torch.dtype
+) -> None:
+    packed = small_model().to(dtype)
+    wide = copy.deepcopy(packed).float()
+    # The scale of the embedding is rounded as the table is, which is part of the model.
+    wide.language_model.embed = packed.language_model.embed  # type: ignore[method-assign]
+    refill(packed, form(), TABLE)
+    assert packed.dtype == torch.float32
+    assert is_packed(packed)
+    assert isinstance(packed.language_model.embed_tokens, PackedTable)
+    assert not any(isinstance(module, nn.Linear) for module in packed.modules())
+    ids = torch.tensor([[packed.config.image_token_id] * 4 + [2, 5, 9, 30, 10]])
+    layout = PrefixLayout.from_flags(torch.ones_like(ids) > 0, torch.ones_like(ids) > 0)
+    pixels = torch.rand(1, 3, 28, 28) * 2 - 1
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            packed(ids, pixels, layout), wide(ids, pixels, layout), atol=2e-4, rtol=1e-4
+        )
+        logits, cache = packed.prefill(ids, packed.encode_images(pixels), layout, 3)
+        wide_logits, wide_cache = wide.prefill(ids, wide.encode_images(pixels), layout, 3)
+        for _ in range(3):
+            chosen = logits.argmax(-1)
+            assert torch.equal(chosen, wide_logits.argmax(-1))
+            logits, wide_logits = packed.step(chosen, cache), wide.step(chosen, wide_cache)
+
+
+def test_weights_may_come_in_any_order(small_model: Callable[..., PaliGemma2Model]) -> None:
+    source = small_model()
+    with torch.device("meta"):
+        model = PaliGemma2Model(source.config)
+    fill(model, reversed(list(source.state_dict().items())), packed_form(torch.float32), TABLE)
+    q_proj = model.vision_tower.encoder.layers[0].self_attn.q_proj
+    assert isinstance(q_proj, PackedLinear)
+    assert torch.equal(q_proj.bias, source.vision_tower.encoder.layers[0].self_attn.q_proj.bias)
+    assert not any(parameter.is_meta for parameter in model.parameters())
+
+
+def test_a_plain_model_can_be_trained_and_holds_copies(small_model: Callable[..., PaliGemma2Model]) -> None:
+    source = small_model()
+    with torch.device("meta"):
+        model = PaliGemma2Model(source.config)
+    weights = {name: tensor.clone() for name, tensor in source.state_dict().items()}
+    fill(model, weights.items(), plain_form(torch.float32), TABLE)
+    for tensor in weights.values():
+        tensor.zero_()
+    assert not is_packed(model)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, source.state_dict()[name])
+
+
+@pytest.mark.skipif(not has_half_kernels(), reason="this build of PyTorch has no FBGEMM")
+def test_a_weight_too_large_for_float16_stays_in_float32(small_model: Callable[..., PaliGemma2Model]) -> None:
+    model = small_model().bfloat16()
+    model.language_model.layers[0].mlp.up_proj.weight.data[0, 0] = -1e5
+    refill(model, half_form(), TABLE)
+    left = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    assert left == ["language_model.layers.0.mlp.up_proj"]
+    assert model.language_model.layers[0].mlp.up_proj.weight.dtype == torch.float32
+
+
+def test_bytes_are_counted_as_they_are_kept(small_model: Callable[..., PaliGemma2Model]) -> None:
+    model = small_model()
+    before = stored_bytes(model)
+    assert before == sum(parameter.nbytes for parameter in model.parameters())
+    refill(model, packed_form(torch.float32), TABLE)
+    assert stored_bytes(model) == before
