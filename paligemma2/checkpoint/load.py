@@ -1,11 +1,14 @@
 """A checkpoint on disk to a model in memory, tensor by tensor."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 
 from paligemma2.checkpoint.open_checkpoint import Checkpoint, open_checkpoint
 from paligemma2.checkpoint.weights import OnProgress, Weights, main_dtype, total_bytes
@@ -13,6 +16,9 @@ from paligemma2.model.config import ModelConfig
 from paligemma2.model.paligemma2 import PaliGemma2Model
 
 log = logging.getLogger(__name__)
+
+Place: TypeAlias = Callable[[str, Tensor], Tensor]
+"""From the name of a weight and the weight as it was read to what is kept of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +60,7 @@ def load_model(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
     config: ModelConfig | None = None,
+    mesh: DeviceMesh | None = None,
     on_progress: OnProgress | None = None,
 ) -> LoadedModel:
     """The model of a checkpoint, in evaluation mode.
@@ -65,10 +72,11 @@ def load_model(
         device: where the weights go, tensor by tensor.
         dtype: of the weights; None keeps the file's own.
         config: instead of the checkpoint's own.
+        mesh: processes that share the model; each keeps its part of a tensor as soon as that is read.
         on_progress: called with the bytes done and in all.
 
     Raises:
-        InputError: no such checkpoint.
+        InputError: no such checkpoint, or so many processes cannot share it evenly.
         ConfigError: its configuration makes no sense.
         CheckpointError: its weights are damaged or do not fit; all faults are named at once.
     """
@@ -78,7 +86,8 @@ def load_model(
         log.info("%s has no filler rows; %d are zero", checkpoint.weights.path, report.num_zero_rows)
     with torch.device("meta"):
         model = PaliGemma2Model(checkpoint.config)
-    tensors = _read_all(checkpoint, torch.device(device), dtype or report.stored_dtype, on_progress)
+    place = _placing(model, mesh, torch.device(device), dtype or report.stored_dtype)
+    tensors = _read_all(checkpoint, place, on_progress)
     model.load_state_dict(tensors, strict=True, assign=True)
     model.eval()
     return LoadedModel(model=model, config=checkpoint.config, folder=checkpoint.folder, report=report)
@@ -95,14 +104,24 @@ def _report(weights: Weights) -> LoadReport:
     )
 
 
-def _read_all(
-    checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, on_progress: OnProgress | None
-) -> dict[str, Tensor]:
+def _placing(
+    model: PaliGemma2Model, mesh: DeviceMesh | None, device: torch.device, dtype: torch.dtype
+) -> Place:
+    if mesh is None:
+        return lambda name, tensor: tensor.to(device, dtype)
+    from paligemma2.model.parallel import own_share, parallelize  # which takes a second
+
+    parallelize(model, mesh)
+    parameters = dict(model.named_parameters())
+    return lambda name, tensor: own_share(tensor, parameters[name], device, dtype)
+
+
+def _read_all(checkpoint: Checkpoint, place: Place, on_progress: OnProgress | None) -> dict[str, Tensor]:
     total, done = total_bytes(checkpoint.weights.tensors), 0
     tensors = {}
     for name, tensor in checkpoint.weights.stream():
         done += tensor.nbytes
-        tensors[name] = tensor.to(device, dtype)
+        tensors[name] = place(name, tensor)
         if on_progress is not None:
             on_progress(done, total)
     return tensors

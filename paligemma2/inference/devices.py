@@ -29,6 +29,8 @@ def dtype_named(name: str) -> torch.dtype | None:
 def device_named(name: str) -> torch.device:
     """The device of a name; for "auto" CUDA if there is one, else the CPU.
 
+    MPS is never taken by itself: nothing here has run on it yet.
+
     Raises:
         InputError: there is no such device here.
     """
@@ -42,19 +44,44 @@ def device_named(name: str) -> torch.device:
     return device
 
 
+def dtype_on(device: torch.device, dtype: torch.dtype | None) -> torch.dtype | None:
+    """`dtype`, but float32 instead of the file's own on an MPS device without bfloat16 (before macOS 14).
+
+    Raises:
+        InputError: it is bfloat16 that is asked for there.
+    """
+    if device.type != "mps" or dtype == torch.float32 or _has_bfloat16(device):
+        return dtype
+    if dtype is None:
+        return torch.float32
+    raise InputError("dtype 'bfloat16' is not available on this device", hint="use float32")
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    try:
+        torch.zeros(1, dtype=torch.bfloat16, device=device)
+    except (RuntimeError, TypeError):
+        return False
+    return True
+
+
 def has_bfloat16_arithmetic() -> bool:
     """Whether the CPU multiplies matrices of bfloat16 itself (AVX512-BF16, AMX and the like)."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def fit_to_device(model: PaliGemma2Model) -> None:
+def fit_to_device(model: PaliGemma2Model, *, may_pack: bool = True) -> None:
     """Let a loaded model compute in numbers that its device is good at.
 
     Weights of bfloat16 stay in 16 bits on a CPU that can only widen them, and all else becomes float32. So
     does a whole model of float16, in which activations of Gemma 2 overflow.
+
+    Args:
+        model: just loaded.
+        may_pack: False leaves 16 bits as they are, for a model that processes share.
     """
     if model.dtype == torch.float16:
         model.float()
-    is_half_on_cpu = model.device.type == "cpu" and model.dtype == torch.bfloat16
+    is_half_on_cpu = may_pack and model.device.type == "cpu" and model.dtype == torch.bfloat16
     if is_half_on_cpu and not has_bfloat16_arithmetic() and has_half_kernels() and fits_half(model):
         to_half_linear(model, table="language_model.embed_tokens")

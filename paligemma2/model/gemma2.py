@@ -4,6 +4,7 @@ Module names are Hugging Face's, so that a state dict is a checkpoint.
 """
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,6 @@ from torch import Tensor, nn
 from paligemma2.errors import ConfigError
 from paligemma2.model.cache import KVCache
 from paligemma2.model.config import TextConfig
-from paligemma2.model.half_linear import HalfEmbedding
 from paligemma2.model.piecewise import Piecewise, finish
 
 
@@ -164,8 +164,19 @@ class GemmaLayer(nn.Module):
         return x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
 
 
+@runtime_checkable
+class OutputTable(Protocol):
+    """A table of embeddings that is not one matrix, and so is asked for its product."""
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The product with every row: [..., width] to float32 [..., rows]."""
+
+
 class GemmaDecoder(nn.Module):
-    """Embedding, blocks, final norm; the embedding is also the output layer."""
+    """Embedding, blocks, final norm; the embedding is also the output layer.
+
+    Its `config` counts the heads that it holds itself: fewer than the model's if processes share them.
+    """
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -223,6 +234,6 @@ class GemmaDecoder(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """Output logits, capped if the configuration says so: [..., width] to float32 [..., vocab]."""
         table: nn.Module = self.embed_tokens
-        if isinstance(table, HalfEmbedding):
+        if isinstance(table, OutputTable):
             return soft_cap(table.logits(hidden), self.config.final_cap)
         return soft_cap(F.linear(hidden, self.embed_tokens.weight).float(), self.config.final_cap)

@@ -136,7 +136,7 @@ class PaliGemma2Model(nn.Module):
         """`prefill`, layer by layer: tokens of a prefix all see each other, so it has no smaller parts."""
         if not bool(layout.is_valid[:, -1].all()):
             raise InputError("a prompt is padded on the right", hint="pad prompts on the left to generate")
-        cache = KVCache.for_prompts(self.config.text, layout, max_new_tokens, self.dtype)
+        cache = KVCache.for_prompts(self.language_model.config, layout, max_new_tokens, self.dtype)
         x = self.embed(token_ids, image_tokens)
         hidden = yield from self.language_model.in_pieces(x, layout.positions, layout.dense, cache)
         cache.hold(layout)

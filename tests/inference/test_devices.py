@@ -6,10 +6,12 @@ import torch
 
 from paligemma2.errors import InputError
 from paligemma2.inference import devices
-from paligemma2.inference.devices import device_named, dtype_named, fit_to_device
+from paligemma2.inference.devices import device_named, dtype_named, dtype_on, fit_to_device
 from paligemma2.inference.loading import load
 from paligemma2.model.half_linear import HalfLinear, has_half_kernels
 from tests.inference.small_decoding import model_of
+
+NO_MPS = [] if torch.backends.mps.is_available() else ["mps"]
 
 
 @pytest.mark.parametrize(
@@ -36,10 +38,25 @@ def test_auto_is_the_fastest_device_there_is() -> None:
     assert device_named("cpu") == torch.device("cpu")
 
 
-@pytest.mark.parametrize("name", ["cuda:99" if torch.cuda.is_available() else "cuda", "no such thing"])
+@pytest.mark.parametrize(
+    "name", ["cuda:99" if torch.cuda.is_available() else "cuda", "no such thing", *NO_MPS]
+)
 def test_a_device_that_is_not_here_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="is not available here"):
         device_named(name)
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="this MPS device has bfloat16")
+def test_an_mps_device_without_bfloat16_gets_float32() -> None:
+    device = torch.device("mps")
+    assert dtype_on(device, None) == dtype_on(device, torch.float32) == torch.float32
+    with pytest.raises(InputError, match="'bfloat16' is not available on this device"):
+        dtype_on(device, torch.bfloat16)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float32, torch.bfloat16])
+def test_another_device_keeps_the_dtype(dtype: torch.dtype | None) -> None:
+    assert dtype_on(torch.device("cpu"), dtype) is dtype
 
 
 @pytest.mark.parametrize(
@@ -65,6 +82,14 @@ def test_a_model_computes_in_what_the_cpu_is_good_at(
     fit_to_device(model)
     assert model.dtype == computes_in
     assert any(isinstance(module, HalfLinear) for module in model.modules()) == is_packed
+
+
+def test_a_model_that_may_not_be_packed_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "has_bfloat16_arithmetic", lambda: False)
+    model = model_of(8, seed=0).to(torch.bfloat16)
+    fit_to_device(model, may_pack=False)
+    assert model.dtype == torch.bfloat16
+    assert not any(isinstance(module, HalfLinear) for module in model.modules())
 
 
 def test_packed_weights_write_what_wide_ones_do(
