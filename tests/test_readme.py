@@ -110,7 +110,16 @@ def test_a_line_that_is_not_run_names_what_exists(line: str) -> None:
             assert extra[1] in {None, *project["optional-dependencies"]}
         case ["hf", *verb]:
             succeed([str(Path(sys.executable).with_name("hf")), *verb, "--help"], PROJECT, environment())
-        case ["paligemma2", verb, *arguments]:
+        case ["paligemma2" as program, verb, *arguments] | [
+            "torchrun" as program,
+            "--nproc-per-node",
+            _,
+            "-m",
+            "paligemma2",
+            verb,
+            *arguments,
+        ]:
+            assert Path(sys.executable).with_name(program).exists()
             text = succeed([sys.executable, "-m", "paligemma2", verb, "--help"], PROJECT, environment())
             assert all(word.split("=")[0] in text for word in arguments if word.startswith("--"))
         case _:

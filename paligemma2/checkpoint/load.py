@@ -4,9 +4,11 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 
 from paligemma2.checkpoint.layouts import EMBEDDING
 from paligemma2.checkpoint.open_checkpoint import Checkpoint, open_checkpoint
@@ -16,6 +18,9 @@ from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.model.weight_forms import WeightForm, fill, plain_form
 
 log = logging.getLogger(__name__)
+
+Place: TypeAlias = Callable[[str, Tensor], Tensor]
+"""From the name of a weight and the weight as it was read to what is kept of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +63,7 @@ def load_model(
     dtype: torch.dtype | None = None,
     config: ModelConfig | None = None,
     form_for: Callable[[torch.dtype], WeightForm] = plain_form,
+    mesh: DeviceMesh | None = None,
     on_progress: OnProgress | None = None,
 ) -> LoadedModel:
     """The model of a checkpoint, in evaluation mode.
@@ -70,10 +76,11 @@ def load_model(
         dtype: of the weights; None keeps the file's own.
         config: instead of the checkpoint's own.
         form_for: given the dtype of the weights, how they are kept; each takes its form as it is read.
+        mesh: processes that share the model; each keeps its part of a tensor as soon as that is read.
         on_progress: called with the bytes done and in all.
 
     Raises:
-        InputError: no such checkpoint.
+        InputError: no such checkpoint, or so many processes cannot share it evenly.
         ConfigError: its configuration makes no sense.
         CheckpointError: its weights are damaged or do not fit; all faults are named at once.
     """
@@ -84,8 +91,8 @@ def load_model(
     with torch.device("meta"):
         model = PaliGemma2Model(checkpoint.config)
     read_as = dtype or report.stored_dtype
-    weights = _read_all(checkpoint, torch.device(device), read_as, on_progress)
-    fill(model, weights, form_for(read_as), table=EMBEDDING)
+    place = _placing(model, mesh, torch.device(device), read_as)
+    fill(model, _read_all(checkpoint, place, on_progress), form_for(read_as), table=EMBEDDING)
     model.eval()
     return LoadedModel(model=model, config=checkpoint.config, folder=checkpoint.folder, report=report)
 
@@ -101,12 +108,24 @@ def _report(weights: Weights) -> LoadReport:
     )
 
 
+def _placing(
+    model: PaliGemma2Model, mesh: DeviceMesh | None, device: torch.device, dtype: torch.dtype
+) -> Place:
+    if mesh is None:
+        return lambda name, tensor: tensor.to(device, dtype)
+    from paligemma2.model.parallel import own_share, parallelize  # which takes a second
+
+    parallelize(model, mesh)
+    parameters = dict(model.named_parameters())
+    return lambda name, tensor: own_share(tensor, parameters[name], device, dtype)
+
+
 def _read_all(
-    checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, on_progress: OnProgress | None
+    checkpoint: Checkpoint, place: Place, on_progress: OnProgress | None
 ) -> Iterator[tuple[str, Tensor]]:
     total, done = total_bytes(checkpoint.weights.tensors), 0
     for name, tensor in checkpoint.weights.stream():
         done += tensor.nbytes
-        yield name, tensor.to(device, dtype)
+        yield name, place(name, tensor)
         if on_progress is not None:
             on_progress(done, total)

@@ -2,13 +2,14 @@
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from paligemma2.cli.options import Model, decoding_of
+from paligemma2.cli.processes import first_process_speaks, is_first_process
 from paligemma2.cli.terminal import AnswersBar, print_error, print_note
 from paligemma2.errors import CheckpointError, InputError
 
@@ -22,6 +23,7 @@ _ANNOTATE_HELP = "Write pictures with the found boxes and masks into this folder
 _SHEET_HELP = "Write all pictures with what was found to this .png or .html."
 _CONSTRAINED_HELP = "Only objects with the labels of the prompt (detect, segment)."
 _SET_HELP = "How tokens are chosen: method=sample, top_p=0.9, method=beam, beams=4, stop=TEXT, …"
+_PARALLEL_HELP = "Share the model over the processes of torchrun, a GPU each."
 _CODEC_HELP = "Decodes masks: a file such as vae-oid.npz; else that of 'tiny'."
 
 Images = Annotated[
@@ -44,7 +46,8 @@ MaxNewTokens = Annotated[
 ]
 Settings = Annotated[list[str] | None, typer.Option("--set", help=_SET_HELP, metavar="NAME=VALUE")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Pictures to ask about at once.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+TensorParallel = Annotated[bool, typer.Option("--tensor-parallel", help=_PARALLEL_HELP)]
 ComputeDtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
 
 
@@ -63,6 +66,7 @@ def predict(
     batch_size: BatchSize = 8,
     device: Device = "auto",
     dtype: ComputeDtype = "auto",
+    tensor_parallel: TensorParallel = False,
 ) -> None:
     """Ask a model about pictures.
 
@@ -82,6 +86,7 @@ def predict(
         batch_size=batch_size,
         device=device,
         dtype=cast("Dtype", dtype),
+        tensor_parallel=tensor_parallel,
         constrained=constrained,
         mask_codec=mask_codec,
         masks=as_json,
@@ -89,7 +94,16 @@ def predict(
         sheet=sheet,
     )
     is_single = len(config.requests) == 1 and (together or not images[0].is_dir())
-    raise typer.Exit(_run(config, _Output(config, as_json=as_json, is_single=is_single)))
+    output = _Output(config, as_json=as_json, is_single=is_single)
+    raise typer.Exit((_run_shared if tensor_parallel else _run)(config, output))
+
+
+def _run_shared(config: "PredictConfig", output: "_Output") -> int:
+    """`_run` in one of several processes, which all do the same; the first writes what there is to write."""
+    if not is_first_process():
+        config = replace(config, masks=config.needs_masks, annotate=None, sheet=None)
+    with first_process_speaks():
+        return _run(config, output)
 
 
 def _run(config: "PredictConfig", output: "_Output") -> int:

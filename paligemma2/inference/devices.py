@@ -30,6 +30,8 @@ def dtype_named(name: str) -> torch.dtype | None:
 def device_named(name: str) -> torch.device:
     """The device of a name; for "auto" CUDA if there is one, else the CPU.
 
+    MPS is never taken by itself: nothing here has run on it yet.
+
     Raises:
         InputError: there is no such device here.
     """
@@ -43,20 +45,46 @@ def device_named(name: str) -> torch.device:
     return device
 
 
+def dtype_on(device: torch.device, dtype: torch.dtype | None) -> torch.dtype | None:
+    """`dtype`, but float32 instead of the file's own on an MPS device without bfloat16 (before macOS 14).
+
+    Raises:
+        InputError: it is bfloat16 that is asked for there.
+    """
+    if device.type != "mps" or dtype == torch.float32 or _has_bfloat16(device):
+        return dtype
+    if dtype is None:
+        return torch.float32
+    raise InputError("dtype 'bfloat16' is not available on this device", hint="use float32")
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    try:
+        torch.zeros(1, dtype=torch.bfloat16, device=device)
+    except (RuntimeError, TypeError):
+        return False
+    return True
+
+
 def has_bfloat16_arithmetic() -> bool:
     """Whether the CPU multiplies matrices of bfloat16 itself (AVX512-BF16, AMX and the like)."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def form_for(device: torch.device, dtype: torch.dtype) -> WeightForm:
+def form_for(device: torch.device, dtype: torch.dtype, *, may_pack: bool = True) -> WeightForm:
     """How weights of a dtype are kept on a device so that it computes fast with them.
 
     On the CPU they are packed for the kernels of oneDNN, or for those of FBGEMM where the processor can only
     widen bfloat16. Weights of float16, in which activations of Gemma 2 overflow, become float32.
+
+    Args:
+        device: where they are.
+        dtype: of the weights.
+        may_pack: False leaves them as they are, for a model that is trained or that processes share.
     """
     if dtype == torch.float16:
         dtype = torch.float32
-    if device.type != "cpu":
+    if device.type != "cpu" or not may_pack:
         return plain_form(dtype)
     if dtype == torch.bfloat16 and not has_bfloat16_arithmetic():
         return half_form() if has_half_kernels() else plain_form(dtype)

@@ -203,7 +203,7 @@ class Engine:
         else:
             if self._cache is None:
                 self._cache = KVCache.reserve(
-                    self._model.config.text,
+                    self._model.language_model.config,
                     self._max_rows,
                     self._capacity,
                     dtype=cache.keys.dtype,

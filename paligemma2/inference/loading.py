@@ -7,9 +7,9 @@ from paligemma2.assets import TINY_FOLDER
 from paligemma2.checkpoint.load import load_model
 from paligemma2.checkpoint.weights import OnProgress
 from paligemma2.errors import InputError
-from paligemma2.inference.devices import Dtype, device_named, dtype_named, form_for
+from paligemma2.inference.devices import Dtype, device_named, dtype_named, dtype_on, form_for
 from paligemma2.inference.predictor import PaliGemma2
-from paligemma2.model.weight_forms import plain_form
+from paligemma2.inference.processes import join_processes
 from paligemma2.processing.processor import Processor
 
 
@@ -20,6 +20,7 @@ def load(
     dtype: Dtype = "auto",
     mask_codec: str | Path = "default",
     for_training: bool = False,
+    tensor_parallel: bool = False,
     on_progress: OnProgress | None = None,
 ) -> PaliGemma2:
     """A model ready to use.
@@ -27,30 +28,38 @@ def load(
     Args:
         source: "tiny" (the small trained model inside this package), a Hugging Face folder, a big_vision
             `.npz` with its tokenizer beside it, or a hub id such as `google/paligemma2-3b-pt-224`.
-        device: "auto" is CUDA if there is one, else the CPU.
+        device: "auto" is CUDA if there is one, else the CPU; "mps" can be named, but was not tried yet.
         dtype: of the weights. "auto" is the file's own, but float32 for float16 files and for the small
             model. A CPU without bfloat16 instructions keeps such weights in 16 bits and computes in float32.
         mask_codec: what turns mask tokens into masks: "default" (that of the small model), or a file such as
             `vae-oid.npz` for the released checkpoints. It is read when a mask is first asked for.
         for_training: weights stay as they are and can be trained and saved; otherwise they are packed for the
             kernels of a CPU, which is faster.
+        tensor_parallel: share the model with the other processes of `torchrun`, each on its own GPU. All must
+            then ask the same in the same order, and all get the same answers.
         on_progress: called while the weights are read, with the bytes done and in all.
 
     Raises:
-        InputError: no such model or device.
+        InputError: no such model or device, or processes that cannot share the model.
         CheckpointError: the files are damaged or do not fit.
     """
     is_tiny = str(source) == "tiny"
     if is_tiny and dtype == "auto":
         dtype = "float32"  # bfloat16 gains nothing at this size and is emulated on many CPUs
-    torch_dtype, torch_device = dtype_named(dtype), device_named(device)
+    torch_dtype, mesh = dtype_named(dtype), None
+    if tensor_parallel:
+        mesh, torch_device = join_processes(device)
+    else:
+        torch_device = device_named(device)
+    torch_dtype = dtype_on(torch_device, torch_dtype)
     folder = TINY_FOLDER if is_tiny else source
     try:
         loaded = load_model(
             folder,
             device=torch_device,
             dtype=torch_dtype,
-            form_for=plain_form if for_training else partial(form_for, torch_device),
+            mesh=mesh,
+            form_for=partial(form_for, torch_device, may_pack=mesh is None and not for_training),
             on_progress=on_progress,
         )
     except InputError as error:

@@ -24,7 +24,8 @@ def sample(
 
     Args:
         logits: float32 [batch, vocab]; -inf is never drawn.
-        draws: float64 [batch], uniform in [0, 1): each picks its token by the cumulative distribution.
+        draws: float64 [batch], uniform in [0, 1): each picks its token by the cumulative distribution. They
+            may be on the CPU.
         temperature: above 0.
         top_k: the tokens below the one with this rank are left out first; those equal to it stay.
         top_p: the tokens below the one at which the sorted probabilities reach this sum are left out
@@ -42,9 +43,16 @@ def sample(
         num_before = (ranked.cumsum(dim=-1) < top_p).sum(dim=-1, keepdim=True)
         least = ranked.gather(1, num_before.clamp(max=logits.shape[1] - 1))
         probabilities = probabilities.masked_fill(probabilities < least, 0.0)
-    cumulative = probabilities.double().cumsum(dim=-1)
+    exact = device_for_float64(logits.device)
+    cumulative = probabilities.to(exact).double().cumsum(dim=-1)
     # Strictly below the total, so that a token without probability is never found.
-    return torch.searchsorted(cumulative, draws[:, None] * cumulative[:, -1:], right=True)[:, 0]
+    limits = draws.to(exact)[:, None] * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, limits, right=True)[:, 0].to(logits.device)
+
+
+def device_for_float64(device: torch.device) -> torch.device:
+    """The device itself, or the CPU instead of one without float64 (MPS)."""
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def choose(logits: Tensor, decodings: Sequence[Decoding], streams: Sequence[random.Random | None]) -> Tensor:
@@ -65,7 +73,7 @@ def choose(logits: Tensor, decodings: Sequence[Decoding], streams: Sequence[rand
     for (is_sampled, temperature, top_k, top_p), rows in alike.items():
         some = logits if len(rows) == len(decodings) else logits[rows]
         if is_sampled:
-            draws = draw([stream for row in rows if (stream := streams[row])], logits.device)
+            draws = draw([stream for row in rows if (stream := streams[row])])
             chosen[rows] = sample(some, draws, temperature=temperature, top_k=top_k, top_p=top_p)
         else:
             chosen[rows] = most_likely(some)
@@ -83,9 +91,9 @@ def random_streams(
     ]
 
 
-def draw(streams: list[random.Random], device: torch.device) -> Tensor:
-    """The next number of every stream, float64 [batch] in [0, 1)."""
-    return torch.tensor([stream.random() for stream in streams], dtype=torch.float64, device=device)
+def draw(streams: list[random.Random]) -> Tensor:
+    """The next number of every stream, float64 [batch] in [0, 1), on the CPU."""
+    return torch.tensor([stream.random() for stream in streams], dtype=torch.float64)
 
 
 def _digest(seed: int, *tensors: Tensor) -> bytes:

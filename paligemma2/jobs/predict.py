@@ -50,6 +50,7 @@ class PredictConfig:
         batch_size: pictures that are asked about at once.
         device: see `paligemma2.load`.
         dtype: see `paligemma2.load`.
+        tensor_parallel: see `paligemma2.load`.
         constrained: answers to a `detect` or `segment` prompt can only be objects with the labels in it.
         mask_codec: see `paligemma2.load`; None is its default, with which an answer whose masks it cannot
             decode is given without them.
@@ -71,6 +72,7 @@ class PredictConfig:
     batch_size: int = 8
     device: str = "auto"
     dtype: Dtype = "auto"
+    tensor_parallel: bool = False
     constrained: bool = False
     mask_codec: Path | None = None
     masks: bool = False
@@ -229,8 +231,14 @@ def _open(images: tuple[Path, ...]) -> tuple[Image.Image, ...] | ImageError:
 
 
 def _load(config: PredictConfig, on_load: OnProgress | None) -> PaliGemma2:
-    codec = config.mask_codec or "default"
-    return load(config.model, device=config.device, dtype=config.dtype, mask_codec=codec, on_progress=on_load)
+    return load(
+        config.model,
+        device=config.device,
+        dtype=config.dtype,
+        mask_codec=config.mask_codec or "default",
+        tensor_parallel=config.tensor_parallel,
+        on_progress=on_load,
+    )
 
 
 def _generate(

@@ -40,7 +40,7 @@ class SiglipAttention(nn.Module):
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.num_heads = config.num_heads
+        self.head_dim = config.hidden_size // config.num_heads
         self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
         self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
         self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
@@ -49,9 +49,7 @@ class SiglipAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[images, patches, width] to the same shape."""
         q, k, v = (
-            linear(x)
-            .unflatten(-1, (self.num_heads, -1))
-            .transpose(1, 2)  # [images, heads, patches, head_dim]
+            linear(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # [images, heads, patches, head_dim]
             for linear in (self.q_proj, self.k_proj, self.v_proj)
         )
         attended = F.scaled_dot_product_attention(q, k, v)

@@ -6,9 +6,11 @@ import torch
 
 from paligemma2.errors import InputError
 from paligemma2.inference import devices
-from paligemma2.inference.devices import device_named, dtype_named, form_for
+from paligemma2.inference.devices import device_named, dtype_named, dtype_on, form_for
 from paligemma2.inference.loading import load
 from paligemma2.model.half_linear import has_half_kernels
+
+NO_MPS = [] if torch.backends.mps.is_available() else ["mps"]
 
 
 @pytest.mark.parametrize(
@@ -35,7 +37,9 @@ def test_auto_is_the_fastest_device_there_is() -> None:
     assert device_named("cpu") == torch.device("cpu")
 
 
-@pytest.mark.parametrize("name", ["cuda:99" if torch.cuda.is_available() else "cuda", "no such thing"])
+@pytest.mark.parametrize(
+    "name", ["cuda:99" if torch.cuda.is_available() else "cuda", "no such thing", *NO_MPS]
+)
 def test_a_device_that_is_not_here_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="is not available here"):
         device_named(name)
@@ -56,8 +60,27 @@ def test_weights_on_a_gpu_stay_as_they_are(dtype: torch.dtype) -> None:
     assert (form.dtype, form.linear, form.table) == (dtype, None, None)
 
 
+def test_weights_that_may_not_be_packed_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "has_bfloat16_arithmetic", lambda: False)
+    form = form_for(torch.device("cpu"), torch.bfloat16, may_pack=False)
+    assert (form.dtype, form.linear, form.table) == (torch.bfloat16, None, None)
+
+
 def test_activations_never_run_in_float16() -> None:
     assert form_for(torch.device("cpu"), torch.float16).dtype == torch.float32
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="this MPS device has bfloat16")
+def test_an_mps_device_without_bfloat16_gets_float32() -> None:
+    device = torch.device("mps")
+    assert dtype_on(device, None) == dtype_on(device, torch.float32) == torch.float32
+    with pytest.raises(InputError, match="'bfloat16' is not available on this device"):
+        dtype_on(device, torch.bfloat16)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float32, torch.bfloat16])
+def test_another_device_keeps_the_dtype(dtype: torch.dtype | None) -> None:
+    assert dtype_on(torch.device("cpu"), dtype) is dtype
 
 
 def test_packed_weights_write_what_wide_ones_do(

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paligemma2.inference.decoding import decode
-from paligemma2.inference.sampling import draw, most_likely, random_streams, sample
+from paligemma2.inference.sampling import device_for_float64, draw, most_likely, random_streams, sample
 from paligemma2.types import Decoding
 from tests.inference.small_decoding import answers, model_of, prompts_of, token_ids
 
@@ -66,6 +66,12 @@ def test_tokens_as_likely_as_the_last_of_top_k_stay():
     assert (counts_of([0.0, 1.0, 0.0, -1.0], 1000, top_k=2)[:3] > 200).all()
 
 
+def test_a_device_without_float64_leaves_the_sums_to_the_cpu():
+    assert device_for_float64(torch.device("mps")) == torch.device("cpu")
+    for name in ("cpu", "cuda:1", "meta"):
+        assert device_for_float64(torch.device(name)) == torch.device(name)
+
+
 def test_a_low_temperature_is_greedy():
     assert counts_of([1.0, 1.5, 0.0], 50, temperature=0.01).tolist() == [0, 50, 0]
 
@@ -107,7 +113,7 @@ def test_random_numbers_depend_on_prompt_picture_and_seed(what):
     first = random_streams(prompts_of(model, [[3]]), model.config, [0])
     other = prompts_of(model, [[4 if what == "prompt" else 3]], seed=9 if what == "picture" else 0)
     second = random_streams(other, model.config, [1 if what == "seed" else 0])
-    assert draw(first, torch.device("cpu")) != draw(second, torch.device("cpu"))
+    assert draw(first) != draw(second)
 
 
 def test_one_token_is_drawn_by_the_models_distribution():
