@@ -10,8 +10,9 @@ import torch
 
 from paligemma2.inference.beam import beam_search
 from paligemma2.inference.constraints import Constraint
-from paligemma2.inference.engine import Engine, Token, check_one_each, read_prompts, select_rows
+from paligemma2.inference.engine import Engine, Token
 from paligemma2.inference.image_tokens import ImageTokens
+from paligemma2.inference.reading import check_one_each, read_prompts, select_rows
 from paligemma2.inference.settings import check_decoding
 from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.model.piecewise import finish

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from paligemma2.errors import InputError
-from paligemma2.inference.engine import read_prompts
 from paligemma2.inference.image_tokens import ImageTokens
+from paligemma2.inference.reading import read_prompts
 from paligemma2.model.cache import KVCache
 from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.model.piecewise import finish

@@ -7,11 +7,10 @@ import torch
 from paligemma2.errors import InputError
 from paligemma2.inference.constraints import answer_list, detect_grammar
 from paligemma2.inference.decoding import decode
-from paligemma2.inference.engine import Engine, read_prompts, select_rows
+from paligemma2.inference.engine import Engine
 from paligemma2.inference.image_tokens import ImageTokens
-from paligemma2.model.piecewise import finish
 from paligemma2.types import Decoding
-from tests.inference.small_decoding import answers, model_of, prompts_of, token_ids
+from tests.inference.small_decoding import answers, model_of, prompts_of, record_calls, token_ids
 
 TEXTS = [[3, 4], [5], [6, 7, 3, 4, 5], [4, 4, 4], [7]]
 DECODINGS = [
@@ -30,21 +29,7 @@ def small():
 
 @pytest.fixture
 def calls(small, monkeypatch):
-    """What the model was asked: ("images", n), ("read", rows) and ("step", rows)."""
-    log = []
-    for name, short in (
-        ("encode_images_in_pieces", "images"),
-        ("prefill_in_pieces", "read"),
-        ("extend", "step"),
-    ):
-        ask = getattr(small, name)
-
-        def counted(first, *rest, ask=ask, short=short):
-            log.append((short, len(first)))
-            return ask(first, *rest)
-
-        monkeypatch.setattr(small, name, counted)
-    return log
+    return record_calls(small, monkeypatch)
 
 
 def one(model, row, texts=TEXTS):
@@ -132,20 +117,6 @@ def test_many_questions_about_one_picture_encode_it_once(small, calls):
     run(engine, {})
     assert [call for call in calls if call[0] == "images"] == [("images", 1)]
     assert [call for call in calls if call[0] == "read"] == [("read", 1)] * 3
-
-
-def test_equal_prompts_are_read_once(small, calls):
-    inputs = select_rows(small, prompts_of(small, TEXTS), [2, 0, 2, 2, 0])
-    logits, cache = finish(read_prompts(small, ImageTokens(small), inputs, 3))
-    assert ("read", 2) in calls
-    plain, _ = small.prefill(
-        inputs.token_ids,
-        small.encode_images(inputs.pixel_values)[inputs.image_index],
-        inputs.layout,
-        3,
-    )
-    torch.testing.assert_close(logits, plain, atol=1e-5, rtol=0)
-    assert cache.num_rows == 5
 
 
 def test_a_row_is_cancelled_within_a_step_wherever_it_is(small, calls):
