@@ -1,13 +1,16 @@
 """`load`: a checkpoint by any of its names, ready to answer."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from paligemma2.assets import TINY_FOLDER
+from paligemma2.checkpoint.adapter import read_adapter
 from paligemma2.checkpoint.load import load_model
 from paligemma2.checkpoint.weights import OnProgress
 from paligemma2.errors import InputError
 from paligemma2.inference.devices import Dtype, device_named, dtype_named, fit_to_device
 from paligemma2.inference.predictor import PaliGemma2
+from paligemma2.model.lora import attach
 from paligemma2.processing.processor import Processor
 
 
@@ -17,6 +20,7 @@ def load(
     device: str = "auto",
     dtype: Dtype = "auto",
     mask_codec: str | Path = "default",
+    adapter: str | Path | Mapping[str, str | Path] | None = None,
     on_progress: OnProgress | None = None,
 ) -> PaliGemma2:
     """A model ready to use.
@@ -29,10 +33,13 @@ def load(
             model. A CPU without bfloat16 instructions keeps such weights in 16 bits and computes in float32.
         mask_codec: what turns mask tokens into masks: "default" (that of the small model), or a file such as
             `vae-oid.npz` for the released checkpoints. It is read when a mask is first asked for.
+        adapter: a folder of `peft` with a LoRA for this model, which all requests go through; or several by
+            the names that requests choose them by.
         on_progress: called while the weights are read, with the bytes done and in all.
 
     Raises:
-        InputError: no such model or device.
+        InputError: no such model, device or adapter.
+        ConfigError: an adapter has settings that are not supported.
         CheckpointError: the files are damaged or do not fit.
     """
     is_tiny = str(source) == "tiny"
@@ -49,4 +56,14 @@ def load(
         raise InputError(error.message, hint=hint) from error
     fit_to_device(loaded.model)
     processor = Processor.from_folder(loaded.folder, loaded.config)
-    return PaliGemma2(loaded.model, processor, loaded.folder, mask_codec)
+    adapters = _by_name(adapter)
+    attach(loaded.model, {name: read_adapter(path, loaded.config) for name, path in adapters.items()})
+    default = None if isinstance(adapter, Mapping) else next(iter(adapters), None)
+    return PaliGemma2(loaded.model, processor, loaded.folder, mask_codec, default)
+
+
+def _by_name(adapter: str | Path | Mapping[str, str | Path] | None) -> Mapping[str, str | Path]:
+    """Adapters by name; a single one is called as its folder is."""
+    if adapter is None or isinstance(adapter, Mapping):
+        return adapter or {}
+    return {Path(adapter).expanduser().resolve().name: adapter}

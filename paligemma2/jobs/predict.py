@@ -51,6 +51,7 @@ class PredictConfig:
         device: see `paligemma2.load`.
         dtype: see `paligemma2.load`.
         constrained: answers to a `detect` or `segment` prompt can only be objects with the labels in it.
+        adapter: see `paligemma2.load`; a folder, or None.
         mask_codec: see `paligemma2.load`; None is its default, with which an answer whose masks it cannot
             decode is given without them.
         masks: decode masks even if nothing is drawn.
@@ -71,6 +72,7 @@ class PredictConfig:
     batch_size: int = 8
     device: str = "auto"
     dtype: Dtype = "auto"
+    adapter: Path | None = None
     constrained: bool = False
     mask_codec: Path | None = None
     masks: bool = False
@@ -186,8 +188,9 @@ def run(
 
     Raises:
         InputError: no such model or device, or the prompt does not fit into the model's context.
-        CheckpointError: the files of the model or of the given mask codec are damaged, or do not belong
-            together.
+        ConfigError: the adapter has settings that are not supported.
+        CheckpointError: the files of the model, of the adapter or of the given mask codec are damaged, or do
+            not belong together.
         WorkError: a drawn picture cannot be written, or the device's memory is too small.
     """
     model: PaliGemma2 | None = None
@@ -230,7 +233,14 @@ def _open(images: tuple[Path, ...]) -> tuple[Image.Image, ...] | ImageError:
 
 def _load(config: PredictConfig, on_load: OnProgress | None) -> PaliGemma2:
     codec = config.mask_codec or "default"
-    return load(config.model, device=config.device, dtype=config.dtype, mask_codec=codec, on_progress=on_load)
+    return load(
+        config.model,
+        device=config.device,
+        dtype=config.dtype,
+        mask_codec=codec,
+        adapter=config.adapter,
+        on_progress=on_load,
+    )
 
 
 def _generate(

@@ -143,9 +143,9 @@ def _lora_linear(model: nn.Module, layer: str) -> LoraLinear:
 
 
 def adapter_names(*modules: nn.Module) -> tuple[str, ...]:
-    """The names of the adapters that change something in these modules."""
+    """The names of the adapters that change something in these modules, sorted."""
     layers = (layer for module in modules for layer in module.modules() if isinstance(layer, LoraLinear))
-    return tuple(dict.fromkeys(name for layer in layers for name in layer.adapters))
+    return tuple(sorted({name for layer in layers for name in layer.adapters}))
 
 
 def base_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -6,7 +6,8 @@ import pytest
 
 from paligemma2.inference.loading import load
 from paligemma2.inference.predictor import PaliGemma2
-from tests.small_model import save_picture, save_small_model
+from tests.small_adapter import EVERYTHING, save_random_adapter
+from tests.small_model import save_picture, save_small_model, small_config
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +19,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(folder: Path) -> PaliGemma2:
     """A model of its own for each test, which may spoil it."""
     return load(folder, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two that change the decoder alone, and one that changes the image encoder too."""
+    made, config = tmp_path_factory.mktemp("adapters"), small_config()
+    return {
+        "first": save_random_adapter(made / "first", config, seed=1),
+        "second": save_random_adapter(made / "second", config, seed=2),
+        "sees": save_random_adapter(made / "sees", config, EVERYTHING, seed=3),
+    }
+
+
+@pytest.fixture
+def adapted(folder: Path, adapters: dict[str, Path]) -> PaliGemma2:
+    """A model with all of the adapters."""
+    return load(folder, device="cpu", adapter=adapters)
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,11 @@ from paligemma2.inference.constraints import answer_list, detect_grammar
 from paligemma2.inference.decoding import decode
 from paligemma2.inference.engine import Engine
 from paligemma2.inference.image_tokens import ImageTokens
+from paligemma2.inference.reading import select_rows
+from paligemma2.model.lora import attach
 from paligemma2.types import Decoding
 from tests.inference.small_decoding import answers, model_of, prompts_of, record_calls, token_ids
+from tests.small_adapter import DECODER, EVERYTHING, random_adapter
 
 TEXTS = [[3, 4], [5], [6, 7, 3, 4, 5], [4, 4, 4], [7]]
 DECODINGS = [
@@ -225,6 +228,51 @@ def test_what_does_not_fit_is_refused(small):
         engine.add(prompts_of(small, TEXTS[:2]), [Decoding(max_new_tokens=1)])
     with pytest.raises(InputError, match="2 constraints for 1 prompts"):
         engine.add(prompts_of(small, TEXTS[:1]), [Decoding(max_new_tokens=1)], [None, None])
+    with pytest.raises(InputError, match="the model has no adapter 'it'"):
+        engine.add(prompts_of(small, TEXTS[:1]), [Decoding(max_new_tokens=1)], adapters=["it"])
+    with pytest.raises(InputError, match="0 adapters for 1 prompts"):
+        engine.add(prompts_of(small, TEXTS[:1]), [Decoding(max_new_tokens=1)], adapters=[])
     with pytest.raises(InputError, match="rows is 0"):
         Engine(small, rows=0, capacity=20)
     assert engine.is_idle
+
+
+def test_rows_with_different_adapters_join_at_any_time_and_write_what_they_write_alone(small):
+    adapters = {
+        "words": random_adapter(small.config, DECODER, seed=1, scale=0.5),
+        "both": random_adapter(small.config, EVERYTHING, seed=2, scale=0.5),
+    }
+    attach(small, adapters)
+    names = ["words", None, "both", "words", "both"]
+    alone = []
+    for row, (name, decoding) in enumerate(zip(names, DECODINGS, strict=True)):
+        engine = Engine(small, rows=1, capacity=40, adapter=name)
+        (ticket,) = engine.add(one(small, row), [decoding])
+        alone.append(run(engine, {})[ticket])
+    engine = Engine(small, rows=3, capacity=40, layers_per_step=1)
+    tickets = {}
+
+    def join(row):
+        def add():
+            (ticket,) = engine.add(one(small, row), [DECODINGS[row]], adapters=[names[row]])
+            tickets[ticket] = row
+
+        return add
+
+    written = run(engine, {0: join(0), 1: join(1), 2: join(2), 5: join(3), 6: join(4)})
+    assert {tickets[ticket]: ids for ticket, ids in written.items()} == dict(enumerate(alone))
+    assert [*alone[:1], *alone[2:3]] != [expected_ids(small)[row] for row in (0, 2)]
+
+
+def test_rows_of_one_group_may_have_different_adapters(small, calls):
+    attach(small, {name: random_adapter(small.config, seed=seed) for seed, name in enumerate(("a", "b"))})
+    inputs = select_rows(small, prompts_of(small, TEXTS[:1]), [0] * 5)
+    engine = Engine(small, rows=5, capacity=40)
+    names = ["a", None, "b", "a", None]
+    tickets = engine.add(inputs, [Decoding(max_new_tokens=5)] * 5, adapters=names)
+    written = run(engine, {})
+    assert calls[:2] == [("images", 1), ("read", 3)]
+    for name, ticket in zip(names, tickets, strict=True):
+        alone = Engine(small, rows=1, capacity=40, adapter=name)
+        (only,) = alone.add(one(small, 0), [Decoding(max_new_tokens=5)])
+        assert written[ticket] == run(alone, {})[only]
