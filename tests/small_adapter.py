@@ -1,5 +1,6 @@
 """Random adapters for small models."""
 
+import copy
 import re
 from pathlib import Path
 
@@ -37,6 +38,14 @@ def random_adapter(
             changes[name] = LowRank(a, b, alpha)
     assert changes
     return Adapter(changes=changes, is_rank_stabilized=is_rank_stabilized)
+
+
+def merged(model: PaliGemma2Model, adapter: Adapter) -> PaliGemma2Model:
+    """A copy whose weights are changed, which needs no adapter."""
+    model = copy.deepcopy(model)
+    for layer, (a, b, _) in adapter.changes.items():
+        model.get_submodule(layer).weight.data += adapter.scale_of(layer) * b @ a
+    return model
 
 
 def save_random_adapter(folder: Path, config: ModelConfig, layers: str = DECODER, seed: int = 0) -> Path:

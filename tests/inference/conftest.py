@@ -1,12 +1,13 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from paligemma2.checkpoint.adapter import read_adapter
 from paligemma2.inference.loading import load
 from paligemma2.inference.predictor import PaliGemma2
-from tests.small_adapter import EVERYTHING, save_random_adapter
+from tests.small_adapter import EVERYTHING, merged, save_random_adapter
 from tests.small_model import save_picture, save_small_model, small_config
 
 
@@ -36,6 +37,19 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def adapted(folder: Path, adapters: dict[str, Path]) -> PaliGemma2:
     """A model with all of the adapters."""
     return load(folder, device="cpu", adapter=adapters)
+
+
+@pytest.fixture
+def alone(folder: Path, adapters: dict[str, Path]) -> Callable[[str | None], PaliGemma2]:
+    """Gives a model without adapters that has the weights of one in its own."""
+
+    def make(name: str | None) -> PaliGemma2:
+        model = load(folder, device="cpu")
+        if name is not None:
+            model.model = merged(model.model, read_adapter(adapters[name], model.config))
+        return PaliGemma2(model.model, model.processor, folder)
+
+    return make
 
 
 @pytest.fixture(scope="session")
