@@ -19,8 +19,10 @@ import pytest
 from PIL import Image
 
 from paligemma2.assets import MASK_CODEC_FOLDER, PICTURES_FOLDER, TINY_FOLDER
+from paligemma2.checkpoint.config_json import read_config
 from tests.checkpoint.hub_stand_in import HubStandIn
 from tests.coco_parts import write_coco_parts
+from tests.small_adapter import save_random_adapter
 from tests.small_model import save_picture, save_small_model
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -71,6 +73,9 @@ def folder(tmp_path: Path) -> Path:
             )
         (tmp_path / "my_data" / f"_annotations.{part}.jsonl").write_text("\n".join(rows))
     write_coco_parts(tmp_path / "my_coco", train=24, valid=8)
+    if TINY_FOLDER.is_dir():
+        for seed, name in enumerate(("my_adapter", "other_adapter")):
+            save_random_adapter(tmp_path / name, read_config(TINY_FOLDER), seed=seed)
     (tmp_path / "work").mkdir()
     return tmp_path
 

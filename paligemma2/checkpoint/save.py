@@ -16,6 +16,7 @@ from paligemma2.checkpoint.safetensors_writer import MAX_SHARD_SIZE, Safetensors
 from paligemma2.checkpoint.weights import StoredTensor, dtype_name, main_dtype
 from paligemma2.errors import InputError
 from paligemma2.model.config import ModelConfig
+from paligemma2.model.lora import base_parameters
 from paligemma2.model.weight_forms import is_packed
 
 TOKENIZER_FILES = (
@@ -46,7 +47,7 @@ def save_model(
 
     Args:
         folder: the new folder.
-        model: a `PaliGemma2Model`, or a module with its parameters.
+        model: a `PaliGemma2Model`, or a module with its parameters; adapters in it are left out.
         config: the model's configuration.
         dtype: of the stored weights; None keeps the model's own.
         files_from: a folder whose tokenizer and image processor files belong to the model.
@@ -65,7 +66,7 @@ def save_model(
             "weights that are packed for inference cannot be saved",
             hint="load the model with for_training=True; `paligemma2 convert` copies a checkpoint",
         )
-    parameters = dict(model.named_parameters())
+    parameters = base_parameters(model)
     tensors = {name: StoredTensor(tuple(p.shape), dtype or p.dtype) for name, p in parameters.items()}
     with new_folder(folder, overwrite=overwrite) as partial:
         write_settings(partial, config, dtype=main_dtype(tensors), files_from=files_from)

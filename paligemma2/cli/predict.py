@@ -24,6 +24,7 @@ _SHEET_HELP = "Write all pictures with what was found to this .png or .html."
 _CONSTRAINED_HELP = "Only objects with the labels of the prompt (detect, segment)."
 _SET_HELP = "How tokens are chosen: method=sample, top_p=0.9, method=beam, beams=4, stop=TEXT, …"
 _PARALLEL_HELP = "Share the model over the processes of torchrun, a GPU each."
+_ADAPTER_HELP = "Answer with this LoRA adapter, a folder of peft."
 _CODEC_HELP = "Decodes masks: a file such as vae-oid.npz; else that of 'tiny'."
 
 Images = Annotated[
@@ -35,6 +36,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line."
 Annotate = Annotated[Path | None, typer.Option("--annotate", help=_ANNOTATE_HELP, metavar="FOLDER")]
 Sheet = Annotated[Path | None, typer.Option("--sheet", help=_SHEET_HELP, metavar="FILE")]
 Constrained = Annotated[bool, typer.Option("--constrained", help=_CONSTRAINED_HELP)]
+Adapter = Annotated[Path | None, typer.Option("--adapter", help=_ADAPTER_HELP, metavar="FOLDER")]
 Codec = Annotated[Path | None, typer.Option("--mask-codec", help=_CODEC_HELP, metavar="FILE")]
 MaxNewTokens = Annotated[
     int | None,
@@ -54,6 +56,7 @@ ComputeDtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
 def predict(
     images: Images = None,
     model: Model = "tiny",
+    adapter: Adapter = None,
     prompt: Prompt = "",
     together: Together = False,
     as_json: AsJson = False,
@@ -87,6 +90,7 @@ def predict(
         device=device,
         dtype=cast("Dtype", dtype),
         tensor_parallel=tensor_parallel,
+        adapter=adapter,
         constrained=constrained,
         mask_codec=mask_codec,
         masks=as_json,

@@ -21,6 +21,7 @@ def write_answers(
     decoding: Decoding,
     constraints: Sequence[Constraint | None] | None = None,
     images: ImageTokens | None = None,
+    adapters: Sequence[str | None] | None = None,
 ) -> list[Generation]:
     """What the model writes for each prompt; see `decoding.decode` for arguments and errors."""
     check_decoding(decoding)
@@ -29,7 +30,13 @@ def write_answers(
     answers = [_Answer(tokenizer, end, decoding.stop, length) for length in lengths]
     has_stopped = _has_stopped(answers, decoding)
     for tokens in decode(
-        model, inputs, decoding, images=images, constraints=constraints, has_stopped=has_stopped
+        model,
+        inputs,
+        decoding,
+        images=images,
+        constraints=constraints,
+        adapters=adapters,
+        has_stopped=has_stopped,
     ):
         for answer, token in zip(answers, tokens, strict=True):
             if token is not None:
@@ -44,13 +51,20 @@ def stream_answer(
     decoding: Decoding,
     constraint: Constraint | None = None,
     images: ImageTokens | None = None,
+    adapter: str | None = None,
 ) -> Generator[str, None, Generation]:
     """The text of one answer in pieces, as it is decoded; the whole of it is the generator's value."""
     check_decoding(decoding)
     answer = _Answer(tokenizer, model.config.eos_token_id, decoding.stop, inputs.token_ids.shape[1])
     has_stopped = _has_stopped([answer], decoding)
     for (token,) in decode(
-        model, inputs, decoding, images=images, constraints=[constraint], has_stopped=has_stopped
+        model,
+        inputs,
+        decoding,
+        images=images,
+        constraints=[constraint],
+        adapters=[adapter],
+        has_stopped=has_stopped,
     ):
         assert token is not None  # decoding stops when the only row has ended
         if piece := answer.push(token):

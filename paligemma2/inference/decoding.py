@@ -10,9 +10,11 @@ import torch
 
 from paligemma2.inference.beam import beam_search
 from paligemma2.inference.constraints import Constraint
-from paligemma2.inference.engine import Engine, Token, check_one_each, read_prompts, select_rows
+from paligemma2.inference.engine import Engine, Token
 from paligemma2.inference.image_tokens import ImageTokens
+from paligemma2.inference.reading import check_adapters, check_one_each, read_prompts, select_rows
 from paligemma2.inference.settings import check_decoding
+from paligemma2.model.lora import using_adapters
 from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.model.piecewise import finish
 from paligemma2.processing.processor import ModelInputs
@@ -29,6 +31,7 @@ def decode(
     *,
     images: ImageTokens | None = None,
     constraints: Sequence[Constraint | None] | None = None,
+    adapters: Sequence[str | None] | None = None,
     has_stopped: HasStopped | None = None,
 ) -> Iterator[list[Token | None]]:
     """The tokens of a batch as they are decoded; with beams or the best of several, when all are known.
@@ -42,6 +45,7 @@ def decode(
         decoding: how tokens are chosen.
         images: encodes pictures; a new one by default, which knows none.
         constraints: for each row the grammar that its answer must keep to, or None.
+        adapters: for each row the name of the adapter that it goes through, or None.
         has_stopped: asked after each token whether a row is to end with it; not with beams or the best of
             several.
 
@@ -50,24 +54,29 @@ def decode(
 
     Raises:
         InputError: a setting is out of range or belongs to another method; prompt and `max_new_tokens` do not
-            fit into the model's context; the constraints are not one per row, or too long.
+            fit into the model's context; the constraints are not one per row, or too long; the adapters are
+            not one per row, or not in the model.
     """
     check_decoding(decoding)
     images = images or ImageTokens(model)
     grammars = [None] * len(inputs.ids) if constraints is None else constraints
     check_one_each("constraints", grammars, inputs)
+    names = [None] * len(inputs.ids) if adapters is None else adapters
+    check_adapters(model, names, inputs)
     if decoding.method == "beam":
+        of_beams = [name for name in names for _ in range(decoding.beams)]
         with torch.inference_mode():
-            logits, cache = finish(read_prompts(model, images, inputs, decoding.max_new_tokens))
-            answers = beam_search(model, logits, cache, decoding, grammars)
+            logits, cache = finish(read_prompts(model, images, inputs, decoding.max_new_tokens, names))
+            with using_adapters(of_beams, model.device):
+                answers = beam_search(model, logits, cache, decoding, grammars)
         yield from _in_steps(
             [list(map(Token, each.ids, each.log_probs, each.location_log_probs)) for each in answers]
         )
     elif decoding.best_of > 1:
-        yield from _in_steps(_best_of(model, images, inputs, decoding, grammars))
+        yield from _in_steps(_best_of(model, images, inputs, decoding, grammars, names))
     else:
         decodings = [replace(decoding, stop=())] * len(grammars)
-        yield from _step_by_step(model, images, inputs, decodings, grammars, has_stopped)
+        yield from _step_by_step(model, images, inputs, decodings, grammars, names, has_stopped)
 
 
 def _step_by_step(
@@ -76,11 +85,12 @@ def _step_by_step(
     inputs: ModelInputs,
     decodings: Sequence[Decoding],
     grammars: Sequence[Constraint | None],
+    adapters: Sequence[str | None],
     has_stopped: HasStopped | None = None,
 ) -> Iterator[list[Token | None]]:
     num_rows, seq = inputs.token_ids.shape
     engine = Engine(model, images, rows=num_rows, capacity=seq + decodings[0].max_new_tokens)
-    tickets = engine.add(inputs, decodings, grammars)
+    tickets = engine.add(inputs, decodings, grammars, adapters)
     while not engine.is_idle:
         tokens = {written.ticket: written.token for written in engine.step()}
         yield [tokens.get(ticket) for ticket in tickets]
@@ -95,6 +105,7 @@ def _best_of(
     inputs: ModelInputs,
     decoding: Decoding,
     grammars: Sequence[Constraint | None],
+    adapters: Sequence[str | None],
 ) -> list[list[Token]]:
     """For each row the most likely of the answers that its seed and those after it give."""
     seeds = range(decoding.seed, decoding.seed + decoding.best_of)
@@ -105,6 +116,7 @@ def _best_of(
         select_rows(model, inputs, rows),
         [replace(decoding, seed=seed, best_of=1) for _ in grammars for seed in seeds],
         [grammars[row] for row in rows],
+        [adapters[row] for row in rows],
     )
     answers = [[token for token in column if token is not None] for column in zip(*steps, strict=True)]
     groups = (answers[start : start + len(seeds)] for start in range(0, len(answers), len(seeds)))

@@ -8,7 +8,7 @@ own reading and nothing is computed again for the others.
 import random
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -17,12 +17,13 @@ from torch import Tensor
 from paligemma2.errors import InputError
 from paligemma2.inference.constraints import Constraint, Progress
 from paligemma2.inference.image_tokens import ImageTokens
+from paligemma2.inference.reading import check_adapters, check_one_each, check_room, read_prompts
 from paligemma2.inference.sampling import choose, random_streams
 from paligemma2.inference.settings import check_decoding
 from paligemma2.model.cache import KVCache
+from paligemma2.model.lora import using_adapters
 from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.model.piecewise import Piecewise, finish
-from paligemma2.model.prefix_mask import PrefixLayout
 from paligemma2.processing.processor import ModelInputs
 from paligemma2.types import Decoding
 
@@ -58,6 +59,7 @@ class Engine:
         rows: the most rows at a time; the others wait.
         capacity: the most tokens of a row, prompt and answer together; memory is reserved for all of them.
         layers_per_step: how many layers of a waiting prompt are read between two steps of the others.
+        adapter: of the model, for rows that name none.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Engine:
         rows: int,
         capacity: int,
         layers_per_step: int = 4,
+        adapter: str | None = None,
     ) -> None:
         for name, value in (("rows", rows), ("capacity", capacity), ("layers_per_step", layers_per_step)):
             if value < 1:
@@ -77,6 +80,7 @@ class Engine:
         self._max_rows = rows
         self._capacity = capacity
         self._layers_per_step = layers_per_step
+        self._adapter = adapter
         self._cache: KVCache | None = None
         self._rows: list[_Row] = []  # in the order of the cache
         self._waiting: deque[_Group] = deque()
@@ -93,6 +97,7 @@ class Engine:
         inputs: ModelInputs,
         decodings: Sequence[Decoding],
         constraints: Sequence[Constraint | None] | None = None,
+        adapters: Sequence[str | None] | None = None,
     ) -> list[int]:
         """Let some prompts join when there is room for all of them; equal prompts are read once.
 
@@ -101,6 +106,7 @@ class Engine:
             decodings: for each prompt how its tokens are chosen: "greedy" or "sample", without `stop`
                 (call `cancel` instead) and `best_of`.
             constraints: for each prompt the grammar that its answer must keep to, or None.
+            adapters: for each prompt the name of the adapter that it goes through, or None for the engine's.
 
         Returns:
             A ticket for each prompt.
@@ -108,11 +114,14 @@ class Engine:
         Raises:
             InputError: there are more prompts than rows, one does not fit with its `max_new_tokens`, a
                 grammar has no answer short enough, a setting makes no sense or is not for rows that go token
-                by token, or there is not one of each per prompt.
+                by token, the model has no such adapter, or there is not one of each per prompt.
         """
         check_one_each("decodings", decodings, inputs)
         grammars = [None] * len(decodings) if constraints is None else constraints
         check_one_each("constraints", grammars, inputs)
+        given = [None] * len(decodings) if adapters is None else adapters
+        names = [self._adapter if name is None else name for name in given]
+        check_adapters(self._model, names, inputs)
         for each in decodings:
             check_decoding(each)
         if any(each.method == "beam" or each.best_of > 1 or each.stop for each in decodings):
@@ -133,9 +142,9 @@ class Engine:
         seeds = [each.seed if each.method == "sample" else None for each in decodings]
         streams = random_streams(inputs, self._model.config, seeds)
         rows = [
-            _Row(ticket, decoding, grammar, Progress([grammar], decoding.max_new_tokens, end), stream)
-            for ticket, (decoding, grammar, stream) in enumerate(
-                zip(decodings, grammars, streams, strict=True), start=self._num_tickets
+            _Row(ticket, decoding, grammar, Progress([grammar], decoding.max_new_tokens, end), stream, name)
+            for ticket, (decoding, grammar, stream, name) in enumerate(
+                zip(decodings, grammars, streams, names, strict=True), start=self._num_tickets
             )
         ]
         self._num_tickets += count
@@ -169,7 +178,8 @@ class Engine:
         if self._rows:
             assert self._cache is not None
             chosen = torch.tensor([row.chosen for row in self._rows], device=self._model.device)
-            logits.append(self._model.step(chosen, self._cache))
+            with using_adapters([row.adapter for row in self._rows], self._model.device):
+                logits.append(self._model.step(chosen, self._cache))
         if self._reading and self._reading.result:
             logits.append(self._join(self._reading.group, *self._reading.result))
             self._reading = None
@@ -185,7 +195,8 @@ class Engine:
             if not self._waiting or len(self._rows) + len(self._waiting[0].rows) > self._max_rows:
                 return
             group = self._waiting.popleft()
-            work = read_prompts(self._model, self._images, group.inputs, self._room(group))
+            names = [row.adapter for row in group.rows]
+            work = read_prompts(self._model, self._images, group.inputs, self._room(group), names)
             reading = _Reading(group, work)
         if reading.result is None:
             reading.result = _do(reading.work, self._layers_per_step if self._rows else None)
@@ -247,6 +258,7 @@ class _Row:
     constraint: Constraint | None
     progress: Progress
     stream: random.Random | None
+    adapter: str | None
     made: int = 0
     chosen: int = 0
     is_cancelled: bool = False
@@ -310,82 +322,3 @@ def _tokens(
         token._replace(top=tuple(zip(ids, values, strict=True))[: decoding.top_log_probs])
         for token, (ids, values), decoding in zip(tokens, tops, decodings, strict=True)
     ]
-
-
-def read_prompts(
-    model: PaliGemma2Model, images: ImageTokens, inputs: ModelInputs, max_new_tokens: int
-) -> Piecewise[tuple[Tensor, KVCache]]:
-    """Encode each new picture once and read each different prompt once, layer by layer.
-
-    Returns:
-        As `PaliGemma2Model.prefill`, a row for each prompt.
-
-    Raises:
-        InputError: prompt and `max_new_tokens` do not fit into the model's context.
-    """
-    check_room(model, inputs, max_new_tokens)
-    image_tokens = yield from images.encode(inputs.pixel_values)
-    different, sources = _different_prompts(model, inputs)
-    distinct = inputs if len(different) == len(sources) else select_rows(model, inputs, different)
-    logits, cache = yield from model.prefill_in_pieces(
-        distinct.token_ids.to(model.device),
-        image_tokens[distinct.image_index],
-        distinct.layout.to(model.device),
-        max_new_tokens,
-    )
-    return (logits, cache) if distinct is inputs else (logits[sources], cache.copied(sources))
-
-
-def check_one_each(name: str, given: Sequence[object], inputs: ModelInputs) -> None:
-    """Nothing, if there is one for each prompt.
-
-    Raises:
-        InputError: there is not.
-    """
-    if len(given) != len(inputs.ids):
-        raise InputError(
-            f"{len(given)} {name} for {len(inputs.ids)} prompts",
-            hint="give one per prompt" + (", None for a prompt without" if name == "constraints" else ""),
-        )
-
-
-def check_room(model: PaliGemma2Model, inputs: ModelInputs, max_new_tokens: int) -> None:
-    """Nothing, if prompts and answers fit the context.
-
-    Raises:
-        InputError: they do not.
-    """
-    room = model.config.text.max_positions - inputs.token_ids.shape[1]
-    if max_new_tokens > room:
-        raise InputError(
-            f"a prompt of {inputs.token_ids.shape[1]} tokens leaves room for {room} of "
-            f"{model.config.text.max_positions}, max_new_tokens is {max_new_tokens}",
-            hint=f"give max_new_tokens={room} or less" if room > 0 else "shorten the prompt",
-        )
-
-
-def select_rows(model: PaliGemma2Model, inputs: ModelInputs, rows: Sequence[int]) -> ModelInputs:
-    """The batch of these rows, of which one may come several times; its pictures stay as they are."""
-    sources, pictures, layout = list(rows), inputs.pictures(model.config), inputs.layout
-    return replace(
-        inputs,
-        token_ids=inputs.token_ids[sources],
-        image_index=torch.cat([pictures[row] for row in sources]),
-        layout=PrefixLayout(layout.segments[sources], layout.is_prefix[sources], layout.positions[sources]),
-        ids=tuple(inputs.ids[row] for row in sources),
-    )
-
-
-def _different_prompts(model: PaliGemma2Model, inputs: ModelInputs) -> tuple[list[int], list[int]]:
-    """The rows that differ from all before them, and for each row the place of its equal among those."""
-    prompts: dict[tuple[bytes, ...], int] = {}
-    different: list[int] = []
-    sources: list[int] = []
-    rows = zip(inputs.token_ids, inputs.layout.segments, inputs.pictures(model.config), strict=True)
-    for row, parts in enumerate(rows):
-        key = tuple(part.numpy().tobytes() for part in parts)
-        if key not in prompts:
-            prompts[key] = len(different)
-            different.append(row)
-        sources.append(prompts[key])
-    return different, sources

@@ -2,12 +2,18 @@
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from paligemma2.model.lora import adapter_names, in_pieces_using
 from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.model.piecewise import Piecewise
+
+_Key: TypeAlias = tuple[bytes, str | None]
+"""A digest of a picture, and the adapter if it changes the encoder."""
 
 _KEPT_BYTES = 256 * 2**20
 """About 200 pictures of the 3B model at 224 px, or 12 at 896 px."""
@@ -24,36 +30,50 @@ class ImageTokens:
     def __init__(self, model: PaliGemma2Model, kept_bytes: int = _KEPT_BYTES) -> None:
         self._model = model
         self._kept_bytes = kept_bytes
-        self._kept: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._kept: OrderedDict[_Key, Tensor] = OrderedDict()
         self._num_bytes = 0
         self._weights: list[tuple[int, int]] = []
 
-    def encode(self, pixel_values: Tensor) -> Piecewise[Tensor]:
+    def encode(
+        self,
+        pixel_values: Tensor,
+        image_index: Sequence[int] | None = None,
+        adapters: Sequence[str | None] | None = None,
+    ) -> Piecewise[Tensor]:
         """`PaliGemma2Model.encode_images` of the pictures that are not known yet, layer by layer.
+
+        A picture is known to every adapter that leaves the encoder as it is, if it is known to one of them.
 
         Args:
             pixel_values: float32 [images, 3, height, width] in [-1, 1], on the CPU.
+            image_index: which of the pictures are wanted, in order; by default each once.
+            adapters: for each wanted picture the adapter that it goes through, or None.
 
         Returns:
-            [images, num_image_tokens, width of the decoder].
+            [wanted, num_image_tokens, width of the decoder].
         """
         self._forget_if_trained()
+        wanted = range(len(pixel_values)) if image_index is None else image_index
         digests = [hashlib.blake2b(picture.contiguous().numpy()).digest() for picture in pixel_values]
-        known = {digest: self._kept[digest] for digest in digests if digest in self._kept}
-        missing = [digest for digest in dict.fromkeys(digests) if digest not in known]
+        changing = adapter_names(self._model.vision_tower, self._model.multi_modal_projector)
+        names = [name if name in changing else None for name in adapters or [None] * len(wanted)]
+        keys = [(digests[place], name) for place, name in zip(wanted, names, strict=True)]
+        known = {key: self._kept[key] for key in keys if key in self._kept}
+        missing = {key: place for key, place in zip(keys, wanted, strict=True) if key not in known}
         if missing:
-            pictures = pixel_values[[digests.index(digest) for digest in missing]]
-            encoded = yield from self._model.encode_images_in_pieces(pictures.to(self._model.device))
+            pictures, device = pixel_values[list(missing.values())], self._model.device
+            work = self._model.encode_images_in_pieces(pictures.to(device))
+            encoded = yield from in_pieces_using([name for _, name in missing], device, work)
             known |= zip(missing, encoded, strict=True)
-        for digest, tokens in known.items():
-            self._keep(digest, tokens)
-        return torch.stack([known[digest] for digest in digests])
+        for key, tokens in known.items():
+            self._keep(key, tokens)
+        return torch.stack([known[key] for key in keys])
 
-    def _keep(self, digest: bytes, tokens: Tensor) -> None:
-        if digest not in self._kept:
-            self._kept[digest] = tokens.clone()  # a view would keep the whole batch
+    def _keep(self, key: _Key, tokens: Tensor) -> None:
+        if key not in self._kept:
+            self._kept[key] = tokens.clone()  # a view would keep the whole batch
             self._num_bytes += tokens.nbytes
-        self._kept.move_to_end(digest)
+        self._kept.move_to_end(key)
         while self._num_bytes > self._kept_bytes:
             _, oldest = self._kept.popitem(last=False)
             self._num_bytes -= oldest.nbytes

@@ -1,15 +1,18 @@
 """`load`: a checkpoint by any of its names, ready to answer."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from paligemma2.assets import TINY_FOLDER
+from paligemma2.checkpoint.adapter import read_adapter
 from paligemma2.checkpoint.load import load_model
 from paligemma2.checkpoint.weights import OnProgress
 from paligemma2.errors import InputError
 from paligemma2.inference.devices import Dtype, device_named, dtype_named, dtype_on, form_for
 from paligemma2.inference.predictor import PaliGemma2
 from paligemma2.inference.processes import join_processes
+from paligemma2.model.lora import attach
 from paligemma2.processing.processor import Processor
 
 
@@ -20,6 +23,7 @@ def load(
     dtype: Dtype = "auto",
     mask_codec: str | Path = "default",
     for_training: bool = False,
+    adapter: str | Path | Mapping[str, str | Path] | None = None,
     tensor_parallel: bool = False,
     on_progress: OnProgress | None = None,
 ) -> PaliGemma2:
@@ -35,12 +39,15 @@ def load(
             `vae-oid.npz` for the released checkpoints. It is read when a mask is first asked for.
         for_training: weights stay as they are and can be trained and saved; otherwise they are packed for the
             kernels of a CPU, which is faster.
+        adapter: a folder of `peft` with a LoRA for this model, which all requests go through; or several by
+            the names that requests choose them by.
         tensor_parallel: share the model with the other processes of `torchrun`, each on its own GPU. All must
             then ask the same in the same order, and all get the same answers.
         on_progress: called while the weights are read, with the bytes done and in all.
 
     Raises:
-        InputError: no such model or device, or processes that cannot share the model.
+        InputError: no such model, device or adapter, or processes that cannot share the model.
+        ConfigError: an adapter has settings that are not supported.
         CheckpointError: the files are damaged or do not fit.
     """
     is_tiny = str(source) == "tiny"
@@ -48,6 +55,8 @@ def load(
         dtype = "float32"  # bfloat16 gains nothing at this size and is emulated on many CPUs
     torch_dtype, mesh = dtype_named(dtype), None
     if tensor_parallel:
+        if adapter is not None:
+            raise InputError("a model that processes share has no adapters", hint="merge it into the weights")
         mesh, torch_device = join_processes(device)
     else:
         torch_device = device_named(device)
@@ -68,4 +77,14 @@ def load(
         hint = f"{error.hint}; 'tiny' is the small model inside this package"
         raise InputError(error.message, hint=hint) from error
     processor = Processor.from_folder(loaded.folder, loaded.config)
-    return PaliGemma2(loaded.model, processor, loaded.folder, mask_codec)
+    adapters = _by_name(adapter)
+    attach(loaded.model, {name: read_adapter(path, loaded.config) for name, path in adapters.items()})
+    default = None if isinstance(adapter, Mapping) else next(iter(adapters), None)
+    return PaliGemma2(loaded.model, processor, loaded.folder, mask_codec, default)
+
+
+def _by_name(adapter: str | Path | Mapping[str, str | Path] | None) -> Mapping[str, str | Path]:
+    """Adapters by name; a single one is called as its folder is."""
+    if adapter is None or isinstance(adapter, Mapping):
+        return adapter or {}
+    return {Path(adapter).expanduser().resolve().name: adapter}

@@ -59,6 +59,7 @@ class PaliGemma2:
         processor: of the same checkpoint.
         folder: where the checkpoint's files are.
         mask_codec: see `load`.
+        adapter: the name of the adapter for requests that name none; may be changed at any time.
     """
 
     def __init__(
@@ -67,10 +68,12 @@ class PaliGemma2:
         processor: Processor,
         folder: Path,
         mask_codec: str | Path = "default",
+        adapter: str | None = None,
     ) -> None:
         self.model = model
         self.processor = processor
         self.folder = folder
+        self.adapter = adapter
         self._mask_codec = mask_codec
         self._images = ImageTokens(model)
 
@@ -98,6 +101,7 @@ class PaliGemma2:
         *,
         decoding: Decoding = GREEDY,
         constraints: Sequence[Constraint | None] | None = None,
+        adapter: str | Sequence[str | None] | None = None,
     ) -> list[Generation]:
         """What the model writes for each prompt.
 
@@ -110,19 +114,21 @@ class PaliGemma2:
             decoding: how tokens are chosen.
             constraints: for each prompt the grammar that its answer must keep to, or None; see
                 `paligemma2.inference.constraints`.
+            adapter: the name of one for all prompts, or one for each; None is the model's own `adapter`.
 
         Returns:
             One result per prompt, the same as if each were asked alone.
 
         Raises:
-            InputError: no image, counts that do not match, a setting out of range, or a prompt that does not
-                fit the context.
+            InputError: no image, counts that do not match, a setting out of range, an unknown adapter, or a
+                prompt that does not fit the context.
             ImageError: an image cannot be read.
         """
         inputs = self.encode(images, prompts)
         limited = _limited(decoding, max_new_tokens)
         tokenizer = self.processor.tokenizer
-        return write_answers(self.model, tokenizer, inputs, limited, constraints, self._images)
+        names = self._adapters(adapter, len(inputs.ids))
+        return write_answers(self.model, tokenizer, inputs, limited, constraints, self._images, names)
 
     def stream(
         self,
@@ -132,6 +138,7 @@ class PaliGemma2:
         *,
         decoding: Decoding = GREEDY,
         constraint: Constraint | None = None,
+        adapter: str | None = None,
     ) -> Generator[str, None, Generation]:
         """The text of one answer in pieces, as it is decoded; see `generate`.
 
@@ -140,11 +147,21 @@ class PaliGemma2:
         """
         inputs = self.encode(images, prompt)
         limited = _limited(decoding, max_new_tokens)
-        tokenizer = self.processor.tokenizer
-        return (yield from stream_answer(self.model, tokenizer, inputs, limited, constraint, self._images))
+        (name,) = self._adapters(adapter, 1)
+        return (
+            yield from stream_answer(
+                self.model, self.processor.tokenizer, inputs, limited, constraint, self._images, name
+            )
+        )
 
     def score(
-        self, images: Images, prefix: str | Prompt, suffixes: Sequence[str], *, batch_size: int = 16
+        self,
+        images: Images,
+        prefix: str | Prompt,
+        suffixes: Sequence[str],
+        *,
+        batch_size: int = 16,
+        adapter: str | None = None,
     ) -> list[ScoredSuffix]:
         """How likely each of some answers to a prompt is; the prompt is read once.
 
@@ -153,14 +170,18 @@ class PaliGemma2:
             prefix: the prompt.
             suffixes: the answers; location and mask tokens in them are meant.
             batch_size: answers that are read at once.
+            adapter: see `generate`.
 
         Raises:
-            InputError: there are no suffixes, or one does not fit the context.
+            InputError: there are no suffixes, one does not fit the context, or an unknown adapter.
             ImageError: an image cannot be read.
         """
         ids = [self.processor.suffix_ids(suffix) for suffix in suffixes]
         inputs = self.encode(images, prefix)
-        scores = score_suffixes(self.model, inputs, ids, batch_size=batch_size, images=self._images)
+        (name,) = self._adapters(adapter, 1)
+        scores = score_suffixes(
+            self.model, inputs, ids, batch_size=batch_size, images=self._images, adapter=name
+        )
         return [ScoredSuffix(suffix=s, log_probs=row) for s, row in zip(suffixes, scores, strict=True)]
 
     def engine(self, *, rows: int = 8, capacity: int | None = None) -> Engine:
@@ -173,7 +194,7 @@ class PaliGemma2:
         """
         room = min(self.config.num_image_tokens + 256, self.config.text.max_positions)
         size = room if capacity is None else capacity
-        return Engine(self.model, self._images, rows=rows, capacity=size)
+        return Engine(self.model, self._images, rows=rows, capacity=size, adapter=self.adapter)
 
     def caption(self, images: Images, language: str = "en") -> str:
         """A short caption."""
@@ -341,6 +362,10 @@ class PaliGemma2:
                 for entry, prompt in zip(images, prompts, strict=True)
             ]
         return self.processor.encode(asks, train=False)
+
+    def _adapters(self, adapter: str | Sequence[str | None] | None, count: int) -> list[str | None]:
+        given = [adapter] * count if adapter is None or isinstance(adapter, str) else adapter
+        return [self.adapter if name is None else name for name in given]
 
     def _ask(self, images: Images, prompt: str | Prompt, max_new_tokens: int = 64) -> str:
         room = self.config.text.max_positions - len(self.processor.prompt_ids(prompt, len(_pictures(images))))

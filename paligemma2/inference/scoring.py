@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from paligemma2.errors import InputError
-from paligemma2.inference.engine import read_prompts
 from paligemma2.inference.image_tokens import ImageTokens
+from paligemma2.inference.reading import check_adapters, read_prompts
 from paligemma2.model.cache import KVCache
+from paligemma2.model.lora import using_adapters
 from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.model.piecewise import finish
 from paligemma2.processing.processor import ModelInputs
@@ -22,6 +23,7 @@ def score_suffixes(
     *,
     batch_size: int,
     images: ImageTokens | None = None,
+    adapter: str | None = None,
 ) -> list[tuple[float, ...]]:
     """The natural logarithms of the probability of each token of each suffix after one prompt.
 
@@ -34,19 +36,23 @@ def score_suffixes(
         suffixes: token ids, the end token included; none is empty.
         batch_size: suffixes that are read at once.
         images: encodes pictures; a new one by default, which knows none.
+        adapter: of the model, that prompt and suffixes go through.
 
     Raises:
-        InputError: there is nothing to score, `batch_size` is below 1, or a suffix does not fit the context.
+        InputError: there is nothing to score, `batch_size` is below 1, a suffix does not fit the context, or
+            the model has no such adapter.
     """
     if not suffixes:
         raise InputError("there are no suffixes to score", hint="give one or more")
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}", hint="give at least 1")
+    check_adapters(model, [adapter], inputs)
     longest = max(map(len, suffixes))
-    first, cache = finish(read_prompts(model, images or ImageTokens(model), inputs, longest))
+    first, cache = finish(read_prompts(model, images or ImageTokens(model), inputs, longest, [adapter]))
     scores: list[tuple[float, ...]] = []
-    for start in range(0, len(suffixes), batch_size):
-        scores += _score(model, first, cache, suffixes[start : start + batch_size])
+    with using_adapters([adapter], model.device):
+        for start in range(0, len(suffixes), batch_size):
+            scores += _score(model, first, cache, suffixes[start : start + batch_size])
     return scores
 
 

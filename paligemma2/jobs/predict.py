@@ -52,6 +52,7 @@ class PredictConfig:
         dtype: see `paligemma2.load`.
         tensor_parallel: see `paligemma2.load`.
         constrained: answers to a `detect` or `segment` prompt can only be objects with the labels in it.
+        adapter: see `paligemma2.load`; a folder, or None.
         mask_codec: see `paligemma2.load`; None is its default, with which an answer whose masks it cannot
             decode is given without them.
         masks: decode masks even if nothing is drawn.
@@ -73,6 +74,7 @@ class PredictConfig:
     device: str = "auto"
     dtype: Dtype = "auto"
     tensor_parallel: bool = False
+    adapter: Path | None = None
     constrained: bool = False
     mask_codec: Path | None = None
     masks: bool = False
@@ -188,8 +190,9 @@ def run(
 
     Raises:
         InputError: no such model or device, or the prompt does not fit into the model's context.
-        CheckpointError: the files of the model or of the given mask codec are damaged, or do not belong
-            together.
+        ConfigError: the adapter has settings that are not supported.
+        CheckpointError: the files of the model, of the adapter or of the given mask codec are damaged, or do
+            not belong together.
         WorkError: a drawn picture cannot be written, or the device's memory is too small.
     """
     model: PaliGemma2 | None = None
@@ -236,6 +239,7 @@ def _load(config: PredictConfig, on_load: OnProgress | None) -> PaliGemma2:
         device=config.device,
         dtype=config.dtype,
         mask_codec=config.mask_codec or "default",
+        adapter=config.adapter,
         tensor_parallel=config.tensor_parallel,
         on_progress=on_load,
     )

@@ -17,6 +17,7 @@ from paligemma2.checkpoint.mask_codec_files import (
 )
 from paligemma2.checkpoint.save import TOKENIZER_FILES, save_model
 from paligemma2.errors import InputError, WorkError
+from paligemma2.model.lora import attach
 from tests.checkpoint.small_checkpoints import (
     from_transformers,
     our_logits,
@@ -24,6 +25,7 @@ from tests.checkpoint.small_checkpoints import (
     small_config,
     their_logits,
 )
+from tests.small_adapter import EVERYTHING, random_adapter
 
 LOGIT_TOLERANCE = 2e-5
 
@@ -121,6 +123,15 @@ def test_which_mask_codec_a_model_has_goes_with_it(tmp_path: Path) -> None:
     record_mask_codec(tmp_path / "from", record)
     save_model(tmp_path / "m", random_model(small_config()), small_config(), files_from=tmp_path / "from")
     assert recorded_mask_codec(tmp_path / "m") == record
+
+
+def test_adapters_in_a_model_are_left_out(tmp_path: Path) -> None:
+    config = small_config()
+    model = random_model(config)
+    expected = our_logits(model)
+    attach(model, {"it": random_adapter(config, EVERYTHING)})
+    save_model(tmp_path / "m", model, config)
+    assert torch.equal(our_logits(load_model(tmp_path / "m").model), expected)
 
 
 def test_the_dtype_is_stored_and_named(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from paligemma2.model.mask_codec import MaskCodec, MaskCodecConfig
 from paligemma2.processing.masks import rle_to_mask
 from paligemma2.processing.parsing import parse_answer
 from paligemma2.types import Generation
-from tests.small_model import save_picture, save_small_model
+from tests.small_adapter import save_random_adapter
+from tests.small_model import save_picture, save_small_model, small_config
 
 SHORT = ("--max-new-tokens", "4")
 # The small model is random, but so its answers hold an object.
@@ -35,6 +36,18 @@ def test_one_picture_gives_the_text_alone(run, folder, pictures):
     assert ended.code == 0
     assert ended.out == texts(folder, pictures[:1], "caption en")[0] + "\n"
     assert ended.err == "note: the answer was cut at 4 tokens; give a larger --max-new-tokens\n"
+
+
+def test_an_adapter_is_a_folder(run, folder, pictures, tmp_path):
+    adapter = save_random_adapter(tmp_path / "adapter", small_config())
+    words = ("predict", "--model", folder, "--prompt", "caption en", pictures[0], *SHORT)
+    ended = run(*words, "--adapter", adapter)
+    assert ended.code == 0
+    assert ended.out == load(folder, adapter=adapter).generate(pictures[0], "caption en", 4)[0].text + "\n"
+    assert ended.out != run(*words).out
+    ended = run(*words, "--adapter", tmp_path)
+    assert ended.code == 2
+    assert f"error: {tmp_path}: no adapter_config.json" in ended.err
 
 
 def test_several_pictures_give_a_line_each(run, folder, pictures):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -93,6 +94,24 @@ def prompts_of(model: PaliGemma2Model, texts: Sequence[Sequence[int]], seed: int
         loss_weights=None,
         ids=("",) * len(rows),
     )
+
+
+def record_calls(model: PaliGemma2Model, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """What the model is asked from now on: ("images", n), ("read", rows) and ("step", rows)."""
+    log = []
+    for name, short in (
+        ("encode_images_in_pieces", "images"),
+        ("prefill_in_pieces", "read"),
+        ("extend", "step"),
+    ):
+        ask = getattr(model, name)
+
+        def counted(first, *rest, ask=ask, short=short):
+            log.append((short, len(first)))
+            return ask(first, *rest)
+
+        monkeypatch.setattr(model, name, counted)
+    return log
 
 
 @torch.inference_mode()

@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 from itertools import chain, repeat
 
@@ -7,11 +8,13 @@ import torch
 from paligemma2.errors import InputError
 from paligemma2.inference.constraints import answer_list, detect_grammar
 from paligemma2.inference.decoding import decode
-from paligemma2.inference.engine import Engine, read_prompts, select_rows
+from paligemma2.inference.engine import Engine
 from paligemma2.inference.image_tokens import ImageTokens
-from paligemma2.model.piecewise import finish
+from paligemma2.inference.reading import select_rows
+from paligemma2.model.lora import attach
 from paligemma2.types import Decoding
-from tests.inference.small_decoding import answers, model_of, prompts_of, token_ids
+from tests.inference.small_decoding import answers, model_of, prompts_of, record_calls, token_ids
+from tests.small_adapter import DECODER, EVERYTHING, merged, random_adapter
 
 TEXTS = [[3, 4], [5], [6, 7, 3, 4, 5], [4, 4, 4], [7]]
 DECODINGS = [
@@ -30,21 +33,7 @@ def small():
 
 @pytest.fixture
 def calls(small, monkeypatch):
-    """What the model was asked: ("images", n), ("read", rows) and ("step", rows)."""
-    log = []
-    for name, short in (
-        ("encode_images_in_pieces", "images"),
-        ("prefill_in_pieces", "read"),
-        ("extend", "step"),
-    ):
-        ask = getattr(small, name)
-
-        def counted(first, *rest, ask=ask, short=short):
-            log.append((short, len(first)))
-            return ask(first, *rest)
-
-        monkeypatch.setattr(small, name, counted)
-    return log
+    return record_calls(small, monkeypatch)
 
 
 def one(model, row, texts=TEXTS):
@@ -132,20 +121,6 @@ def test_many_questions_about_one_picture_encode_it_once(small, calls):
     run(engine, {})
     assert [call for call in calls if call[0] == "images"] == [("images", 1)]
     assert [call for call in calls if call[0] == "read"] == [("read", 1)] * 3
-
-
-def test_equal_prompts_are_read_once(small, calls):
-    inputs = select_rows(small, prompts_of(small, TEXTS), [2, 0, 2, 2, 0])
-    logits, cache = finish(read_prompts(small, ImageTokens(small), inputs, 3))
-    assert ("read", 2) in calls
-    plain, _ = small.prefill(
-        inputs.token_ids,
-        small.encode_images(inputs.pixel_values)[inputs.image_index],
-        inputs.layout,
-        3,
-    )
-    torch.testing.assert_close(logits, plain, atol=1e-5, rtol=0)
-    assert cache.num_rows == 5
 
 
 def test_a_row_is_cancelled_within_a_step_wherever_it_is(small, calls):
@@ -254,6 +229,52 @@ def test_what_does_not_fit_is_refused(small):
         engine.add(prompts_of(small, TEXTS[:2]), [Decoding(max_new_tokens=1)])
     with pytest.raises(InputError, match="2 constraints for 1 prompts"):
         engine.add(prompts_of(small, TEXTS[:1]), [Decoding(max_new_tokens=1)], [None, None])
+    with pytest.raises(InputError, match="the model has no adapter 'it'"):
+        engine.add(prompts_of(small, TEXTS[:1]), [Decoding(max_new_tokens=1)], adapters=["it"])
+    with pytest.raises(InputError, match="0 adapters for 1 prompts"):
+        engine.add(prompts_of(small, TEXTS[:1]), [Decoding(max_new_tokens=1)], adapters=[])
     with pytest.raises(InputError, match="rows is 0"):
         Engine(small, rows=0, capacity=20)
     assert engine.is_idle
+
+
+def test_rows_with_different_adapters_join_at_any_time_and_write_what_they_write_alone(small):
+    adapters = {
+        "words": random_adapter(small.config, DECODER, seed=1, scale=0.5),
+        "both": random_adapter(small.config, EVERYTHING, seed=2, scale=0.5),
+    }
+    models = {None: small} | {name: merged(small, adapter) for name, adapter in adapters.items()}
+    names = ["words", None, "both", "words", "both"]
+    alone = [expected_ids(models[name])[row] for row, name in enumerate(names)]
+    plain = expected_ids(small)
+    attach(small, adapters)
+    engine = Engine(small, rows=3, capacity=40, layers_per_step=1)
+    tickets = {}
+
+    def join(row):
+        def add():
+            (ticket,) = engine.add(one(small, row), [DECODINGS[row]], adapters=[names[row]])
+            tickets[ticket] = row
+
+        return add
+
+    written = run(engine, {0: join(0), 1: join(1), 2: join(2), 5: join(3), 6: join(4)})
+    assert {tickets[ticket]: ids for ticket, ids in written.items()} == dict(enumerate(alone))
+    assert (alone[0], alone[2]) != (plain[0], plain[2])
+
+
+def test_rows_of_one_group_may_have_different_adapters(small, monkeypatch):
+    adapters = {name: random_adapter(small.config, seed=seed) for seed, name in enumerate(("a", "b"))}
+    models = {None: copy.deepcopy(small)} | {name: merged(small, each) for name, each in adapters.items()}
+    attach(small, adapters)
+    calls = record_calls(small, monkeypatch)
+    inputs = select_rows(small, prompts_of(small, TEXTS[:1]), [0] * 5)
+    engine = Engine(small, rows=5, capacity=40)
+    names = ["a", None, "b", "a", None]
+    tickets = engine.add(inputs, [Decoding(max_new_tokens=5)] * 5, adapters=names)
+    written = run(engine, {})
+    assert calls[:2] == [("images", 1), ("read", 3)]
+    for name, ticket in zip(names, tickets, strict=True):
+        model = models[name]
+        (expected,) = token_ids(answers(model, one(model, 0), Decoding(max_new_tokens=5)))
+        assert written[ticket] == expected

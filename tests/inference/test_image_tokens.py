@@ -2,8 +2,10 @@ import pytest
 import torch
 
 from paligemma2.inference.image_tokens import ImageTokens
+from paligemma2.model.lora import attach, using_adapters
 from paligemma2.model.piecewise import finish
 from tests.inference.small_decoding import model_of
+from tests.small_adapter import EVERYTHING, random_adapter
 
 
 @pytest.fixture
@@ -71,4 +73,33 @@ def test_trained_weights_make_it_forget(small, change):
         bias.data = bias.data + 1.0
     with torch.no_grad():
         torch.testing.assert_close(finish(images.encode(pixels)), before + 1.0)
+    assert encoded == [1, 1]
+
+
+@torch.no_grad()
+def test_pictures_are_shared_by_adapters_that_leave_the_encoder_alone(small):
+    model, encoded = small
+    adapters = {"sees": random_adapter(model.config, EVERYTHING), "reads": random_adapter(model.config)}
+    attach(model, adapters)
+    images, pixels = ImageTokens(model), pictures(2)
+    plain = model.encode_images(pixels)
+    with using_adapters(["sees"], model.device):
+        seen = model.encode_images(pixels)
+    encoded.clear()
+    got = finish(images.encode(pixels, [0, 0, 1, 0], [None, "sees", "sees", "reads"]))
+    assert encoded == [3]
+    torch.testing.assert_close(got, torch.stack([plain[0], seen[0], seen[1], plain[0]]))
+    assert (plain - seen).abs().max() > 0.1
+    torch.testing.assert_close(finish(images.encode(pixels, [1, 0], ["reads", "reads"])), plain[[1, 0]])
+    assert encoded == [3, 1]
+
+
+@torch.no_grad()
+def test_an_adapter_that_is_trained_makes_it_forget(small):
+    model, encoded = small
+    attach(model, {"sees": random_adapter(model.config, EVERYTHING)})
+    images, pixels = ImageTokens(model), pictures(1)
+    finish(images.encode(pixels))
+    model.multi_modal_projector.linear.lora_a[0].add_(1.0)
+    finish(images.encode(pixels))
     assert encoded == [1, 1]

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 
@@ -7,7 +9,8 @@ from paligemma2.checkpoint.save import save_model
 from paligemma2.errors import CheckpointError, InputError
 from paligemma2.inference import devices
 from paligemma2.inference.loading import load
-from tests.small_model import save_small_model
+from tests.small_adapter import save_random_adapter
+from tests.small_model import save_small_model, small_config
 
 
 @pytest.mark.parametrize(
@@ -64,3 +67,33 @@ def test_the_small_model_inside_the_package_runs_in_float32(array):
 def test_two_models_of_different_seeds_answer_differently(folder, tmp_path, array):
     other = load(save_small_model(tmp_path / "other", seed=1))
     assert other.generate(array, "caption en", 6) != load(folder).generate(array, "caption en", 6)
+
+
+def test_an_adapter_goes_onto_weights_of_16_bits_too(folder, adapters, tmp_path, array, monkeypatch):
+    monkeypatch.setattr(devices, "has_bfloat16_arithmetic", lambda: False)
+    small = load_model(folder)
+    save_model(tmp_path / "m", small.model, small.config, dtype=torch.bfloat16, files_from=folder)
+    model = load(tmp_path / "m", device="cpu", adapter=adapters)
+    assert {layer.dtype for layer in model.model.parameters()} == {torch.float32}
+    names = [None, "first", "sees"]
+    batch = model.generate([array] * 3, ["caption en"] * 3, 6, adapter=names)
+    assert batch == [model.generate(array, "caption en", 6, adapter=name)[0] for name in names]
+    assert batch[0] == load(tmp_path / "m", device="cpu").generate(array, "caption en", 6)[0]
+    assert len({answer.token_ids for answer in batch}) == 3
+
+
+def test_an_adapter_of_another_model_is_refused(folder, tmp_path):
+    text = dataclasses.replace(small_config().text, num_layers=3, sliding_layers=())
+    config = dataclasses.replace(small_config(), text=text)
+    other = save_random_adapter(tmp_path / "other", config)
+    with pytest.raises(CheckpointError, match="14 unexpected"):
+        load(folder, adapter={"it": other})
+    with pytest.raises(InputError, match="no adapter at"):
+        load(folder, adapter=tmp_path / "nowhere")
+
+
+def test_a_single_adapter_is_called_as_its_folder_is(folder, adapters, monkeypatch):
+    monkeypatch.chdir(adapters["second"])
+    assert load(folder, adapter=".").adapter == "second"
+    assert load(folder, adapter=str(adapters["first"])).adapter == "first"
+    assert load(folder, adapter=adapters).adapter is None

@@ -242,3 +242,88 @@ def test_a_prompt_over_the_context_is_refused(model, array):
 
 def test_the_package_names_what_it_offers(folder):
     assert isinstance(paligemma2.load(folder), PaliGemma2)
+
+
+METHODS = {
+    "greedy": Decoding(max_new_tokens=10),
+    "sample": Decoding(max_new_tokens=10, method="sample", seed=3),
+    "best of": Decoding(max_new_tokens=10, method="sample", seed=3, best_of=3),
+    "beam": Decoding(max_new_tokens=10, method="beam", beams=3),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_row_of_a_batch_writes_with_its_adapter_what_a_model_of_such_weights_writes_alone(
+    adapted, alone, pictures, method
+):
+    decoding = METHODS[method]
+    names = ["first", None, "sees", "second", "first", None]
+    asked = [pictures[0], pictures[0], pictures[0], [pictures[1], pictures[0]], pictures[2], pictures[0]]
+    prompts = ["caption en"] * 4 + ["what is this ?", "caption en"]
+    batch = adapted.generate(asked, prompts, decoding=decoding, adapter=names)
+    for picture, prompt, name, answer in zip(asked, prompts, names, batch, strict=True):
+        (expected,) = alone(name).generate(picture, prompt, decoding=decoding)
+        assert answer.token_ids == expected.token_ids
+        assert answer.log_probs == pytest.approx(expected.log_probs, abs=1e-3)
+    assert len({answer.token_ids for answer in batch[:3]}) == 3
+
+
+def test_one_adapter_is_used_by_everything_and_several_are_named(folder, adapters, adapted, array):
+    plain, always = load(folder), load(folder, adapter=adapters["first"])
+    (answer,) = always.generate(array, "caption en", 9)
+    assert answer != plain.generate(array, "caption en", 9)[0]
+    assert adapted.generate(array, "caption en", 9) == plain.generate(array, "caption en", 9)
+    assert adapted.generate(array, "caption en", 9, adapter="first") == [answer]
+    assert always.generate(array, "caption en", 9, adapter="first") == [answer]
+    for model, settings in ((always, {}), (adapted, {"adapter": "first"})):
+        assert "".join(model.stream(array, "caption en", 9, **settings)) == answer.text
+    adapted.adapter = "first"
+    for model in (always, adapted):
+        assert model.caption(array) == adapted.generate(array, "caption en", adapter="first")[0].text
+    assert adapted.generate([array] * 2, ["ocr"] * 2, 9, adapter=[None, "second"]) == [
+        *always.generate(array, "ocr", 9),
+        *adapted.generate(array, "ocr", 9, adapter="second"),
+    ]
+    adapted.adapter = None
+    assert adapted.generate(array, "caption en", 9) == plain.generate(array, "caption en", 9)
+
+
+def test_answers_are_scored_by_the_adapter_that_is_named(folder, adapters, adapted, alone, array):
+    suffixes = ["cat", "dog", "what is this ?"]
+    for name in adapters:
+        expected = alone(name).score(array, "caption en", suffixes, batch_size=2)
+        scored = adapted.score(array, "caption en", suffixes, batch_size=2, adapter=name)
+        for each, other in zip(scored, expected, strict=True):
+            assert each.log_probs == pytest.approx(other.log_probs, abs=1e-3)
+    plain = adapted.score(array, "caption en", suffixes)
+    assert plain == load(folder).score(array, "caption en", suffixes)
+    assert abs(plain[0].log_prob - scored[0].log_prob) > 0.01
+
+
+def test_an_unknown_adapter_is_refused_with_the_names_of_those_there_are(model, adapted, array):
+    for ask in (
+        lambda: adapted.generate(array, "ocr", 2, adapter="third"),
+        lambda: adapted.generate([array] * 2, ["ocr"] * 2, 2, adapter=[None, "third"]),
+        lambda: list(adapted.stream(array, "ocr", 2, adapter="third")),
+        lambda: adapted.score(array, "ocr", ["cat"], adapter="third"),
+        lambda: adapted.generate(array, "ocr", decoding=METHODS["beam"], adapter="third"),
+    ):
+        with pytest.raises(InputError, match="has no adapter 'third'") as raised:
+            ask()
+        assert raised.value.hint == "known: first, second, sees"
+    with pytest.raises(InputError, match="has no adapter 'first'") as raised:
+        model.generate(array, "ocr", 2, adapter="first")
+    assert raised.value.hint == "name it in `load(…, adapter=…)`"
+    with pytest.raises(InputError, match="2 adapters for 1 prompts"):
+        adapted.generate(array, "ocr", 2, adapter=["first", "second"])
+
+
+def test_an_engine_has_the_adapter_of_its_model_unless_a_row_names_one(adapted, array):
+    adapted.adapter = "second"
+    engine = adapted.engine(rows=2)
+    inputs = adapted.encode([array, array], ["ocr", "ocr"])
+    engine.add(inputs, [Decoding(max_new_tokens=1)] * 2, adapters=["first", None])
+    written = [each.token.id for each in engine.step()]
+    assert written == [
+        adapted.generate(array, "ocr", 1, adapter=n)[0].token_ids[0] for n in ("first", "second")
+    ]

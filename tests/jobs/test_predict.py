@@ -13,7 +13,8 @@ from paligemma2.jobs.predict import Answer, Failure, PredictConfig, find_picture
 from paligemma2.model.mask_codec import MaskCodec, MaskCodecConfig
 from paligemma2.processing.masks import paste_mask
 from paligemma2.processing.parsing import parse_answer
-from tests.small_model import save_picture, save_small_model
+from tests.small_adapter import save_random_adapter
+from tests.small_model import save_picture, save_small_model, small_config
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,14 @@ def test_answers_come_before_later_pictures_are_read(folder, pictures, tmp_path)
 def test_no_model_is_loaded_when_no_picture_can_be_read(tmp_path):
     (failure,) = run("nonsense", [tmp_path / "nowhere.png"])
     assert isinstance(failure, Failure)
+
+
+def test_an_adapter_is_used_for_every_answer(folder, pictures, tmp_path):
+    adapter = save_random_adapter(tmp_path / "adapter", small_config())
+    answers = run(folder, pictures, prompt="caption en", adapter=adapter)
+    model = load(folder, adapter=adapter)
+    assert [a.generation for a in answers] == [model.generate(p, "caption en", 6)[0] for p in pictures]
+    assert answers != run(folder, pictures, prompt="caption en")
 
 
 def test_text_is_streamed_for_one_question_and_not_for_several(folder, pictures):
