@@ -11,6 +11,7 @@ import typer
 from paligemma2.cli.options import Model, decoding_of
 from paligemma2.cli.terminal import AnswersBar, print_error, print_note
 from paligemma2.errors import CheckpointError, InputError
+from paligemma2.types import Clip
 
 if TYPE_CHECKING:
     from paligemma2.inference.devices import Dtype
@@ -22,12 +23,20 @@ _ANNOTATE_HELP = "Write pictures with the found boxes and masks into this folder
 _SHEET_HELP = "Write all pictures with what was found to this .png or .html."
 _CONSTRAINED_HELP = "Only objects with the labels of the prompt (detect, segment)."
 _SET_HELP = "How tokens are chosen: method=sample, top_p=0.9, method=beam, beams=4, stop=TEXT, …"
+_FRAMES_HELP = "The files are videos: ask about so many frames of each; in folders, look for videos."
+_STRIDE_HELP = "Take the first frame of a video and every so many-th after it."
 _CODEC_HELP = "Decodes masks: a file such as vae-oid.npz; else that of 'tiny'."
 
 Images = Annotated[
-    list[Path] | None, typer.Argument(help="Pictures, or folders of pictures.", show_default=False)
+    list[Path] | None, typer.Argument(help="Pictures, videos, or folders of them.", show_default=False)
 ]
 Prompt = Annotated[str, typer.Option("--prompt", "-p", help=_PROMPT_HELP)]
+Frames = Annotated[
+    int | None, typer.Option("--frames", min=1, help=_FRAMES_HELP, show_default="16 of a video file")
+]
+Stride = Annotated[
+    int | None, typer.Option("--stride", min=1, help=_STRIDE_HELP, show_default="spread evenly")
+]
 Together = Annotated[bool, typer.Option("--together", help="Ask once about all pictures, in order.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
 Annotate = Annotated[Path | None, typer.Option("--annotate", help=_ANNOTATE_HELP, metavar="FOLDER")]
@@ -52,6 +61,8 @@ def predict(
     images: Images = None,
     model: Model = "tiny",
     prompt: Prompt = "",
+    frames: Frames = None,
+    stride: Stride = None,
     together: Together = False,
     as_json: AsJson = False,
     annotate: Annotate = None,
@@ -64,16 +75,26 @@ def predict(
     device: Device = "auto",
     dtype: ComputeDtype = "auto",
 ) -> None:
-    """Ask a model about pictures.
+    """Ask a model about pictures or videos.
 
     For one picture its text, as it is decoded; for several, or a folder, a line 'picture TAB answer' each.
     """
     if not images:
         raise InputError("no image", hint="name one, as in `paligemma2 predict -p 'caption en' a.png`")
-    from paligemma2.jobs.predict import PredictConfig, find_pictures
+    from paligemma2.jobs.predict import PredictConfig
+    from paligemma2.jobs.predict_files import find_files, is_video
 
+    files = find_files(images, videos=frames is not None)
+    videos = frozenset(file for file in files if frames is not None or is_video(file))
+    if stride is not None and not videos:
+        raise InputError(
+            "--stride is for videos, and there is none", hint="add --frames 16, or leave it away"
+        )
     config = PredictConfig(
-        images=find_pictures(images),
+        images=files,
+        videos=videos,
+        num_frames=frames or Clip.num_frames,
+        stride=stride,
         model=model,
         prompt=prompt,
         together=together,
@@ -90,6 +111,21 @@ def predict(
     )
     is_single = len(config.requests) == 1 and (together or not images[0].is_dir())
     raise typer.Exit(_run(config, _Output(config, as_json=as_json, is_single=is_single)))
+
+
+def _files(
+    paths: list[Path], frames: int | None, stride: int | None
+) -> tuple[tuple[Path, ...], frozenset[Path]]:
+    """All files, and those of them that are videos."""
+    from paligemma2.jobs.predict_files import find_files, is_video
+
+    files = find_files(paths, videos=frames is not None)
+    videos = frozenset(file for file in files if frames is not None or is_video(file))
+    if stride is not None and not videos:
+        raise InputError(
+            "--stride is for videos, and there is none", hint="add --frames 16, or leave it away"
+        )
+    return files, videos
 
 
 def _run(config: "PredictConfig", output: "_Output") -> int:
