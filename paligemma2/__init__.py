@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from paligemma2.inference.loading import load
     from paligemma2.inference.predictor import PaliGemma2
     from paligemma2.processing.processor import Processor
-    from paligemma2.types import Box, Detection, Example, Generation
+    from paligemma2.types import Box, Clip, Detection, Example, Generation
 
 __version__ = "0.1.0"
 
@@ -25,11 +25,22 @@ _HOMES = {
     "Processor": "paligemma2.processing.processor",
     "PaliGemmaError": "paligemma2.errors",
     "Box": "paligemma2.types",
+    "Clip": "paligemma2.types",
     "Detection": "paligemma2.types",
     "Example": "paligemma2.types",
     "Generation": "paligemma2.types",
 }
-__all__ = ["Box", "Detection", "Example", "Generation", "PaliGemma2", "PaliGemmaError", "Processor", "load"]
+__all__ = [
+    "Box",
+    "Clip",
+    "Detection",
+    "Example",
+    "Generation",
+    "PaliGemma2",
+    "PaliGemmaError",
+    "Processor",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:

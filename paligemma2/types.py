@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union
 
@@ -17,6 +17,29 @@ DecodingMethod: TypeAlias = Literal["greedy", "sample", "beam"]
 BeamRule: TypeAlias = Literal["hf", "big_vision"]
 
 
+@dataclass(frozen=True)
+class Clip:
+    """A video, which stands for some of its frames, in order, wherever a picture may stand.
+
+    `processing.video` reads it and checks the values.
+
+    Attributes:
+        source: path or bytes of a video file.
+        num_frames: how many pictures it is for the model. A clip with fewer frames repeats itself.
+        stride: take the first frame and every so many-th after it, as the released models were trained; None
+            spreads the frames evenly over the whole clip.
+        start: seconds from the beginning of the video; frames shown before are not part of the clip.
+        end: seconds; nor are frames shown from here on. None goes to the end of the video.
+    """
+
+    source: str | Path | bytes
+    _: KW_ONLY
+    num_frames: int = 16
+    stride: int | None = None
+    start: float = 0.0
+    end: float | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Example:
     """One example: images, what is asked, and (for training) the answer.
@@ -24,7 +47,7 @@ class Example:
     `prefix` and `suffix` are text as a user would type it; location and mask tokens in `suffix` are meant.
     """
 
-    images: tuple["ImageSource", ...]
+    images: tuple["ImageSource | Clip", ...]
     prefix: str = ""
     suffix: str | None = None
     id: str = ""

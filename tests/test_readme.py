@@ -16,14 +16,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from paligemma2.assets import MASK_CODEC_FOLDER, PICTURES_FOLDER, TINY_FOLDER
 from paligemma2.checkpoint.config_json import read_config
+from paligemma2.model.config import preset
+from paligemma2.model.memory import inference_memory
 from tests.checkpoint.hub_stand_in import HubStandIn
 from tests.coco_parts import write_coco_parts
 from tests.small_adapter import save_random_adapter
 from tests.small_model import save_picture, save_small_model
+from tests.small_video import save_clip
 
 PROJECT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in PROJECT.glob("docs/*.md"))]
@@ -64,6 +68,8 @@ def folder(tmp_path: Path) -> Path:
     save_picture(tmp_path / "picture.jpg")
     for name in ("first.png", "second.png", "pictures/a.png", "pictures/b.png"):
         save_picture(tmp_path / name)
+    for name in ("clip.mp4", "clips/a.mp4", "clips/b.mp4"):
+        save_clip(tmp_path / name)
     for part, count, first_seed in (("train", 4, 0), ("valid", 2, 4)):
         rows = []
         for i in range(count):
@@ -214,3 +220,31 @@ def codec_table(record: Path) -> str:
 def test_the_table_of_the_mask_codec_has_the_measured_scores() -> None:
     _, table, _ = (PROJECT / "docs/boxes-and-masks.md").read_text(encoding="utf-8").split("<!-- codec -->")
     assert table.strip() == codec_table(MASK_CODEC_FOLDER / "pretraining.json")
+
+
+def memory_table() -> str:
+    rows = [
+        "| input | prompt tokens | weights | KV cache | activations |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    cases = {
+        "one picture, 896 px": (896, 1),
+        "16 frames, 224 px": (224, 16),
+        "two pictures, 224 px": (224, 2),
+    }
+    for name, (side, images) in cases.items():
+        config = preset(f"paligemma2-3b-pt-{side}")
+        tokens = images * config.num_image_tokens + 8
+        plan = inference_memory(
+            config, batch=1, images=images, prompt_tokens=tokens, max_new_tokens=64, dtype=torch.bfloat16
+        )
+        megabytes = (plan.weights, plan.kv_cache, plan.activations)
+        rows.append(
+            " | ".join((f"| {name}", str(tokens), *(f"{each / 1e6:.0f}" for each in megabytes))) + " |"
+        )
+    return "\n".join(rows)
+
+
+def test_the_table_of_memory_has_the_stated_bytes() -> None:
+    _, table, _ = (PROJECT / "docs/video.md").read_text(encoding="utf-8").split("<!-- memory -->")
+    assert table.strip() == memory_table()

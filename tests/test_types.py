@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from paligemma2.types import Box, Detection, Example
+from paligemma2.types import Box, Clip, Detection, Example
 
 
 def test_a_box_in_pixels_scales_with_the_image() -> None:
@@ -21,6 +21,11 @@ def test_values_that_travel_cannot_be_changed() -> None:
     detection = Detection(label="cat", box=Box(y_min=0, x_min=0, y_max=1, x_max=1))
     with pytest.raises(dataclasses.FrozenInstanceError):
         detection.label = "dog"  # type: ignore[misc]
+
+
+def test_a_clip_is_sixteen_frames_spread_over_the_whole_video() -> None:
+    assert Clip("a.mp4") == Clip("a.mp4", num_frames=16, stride=None, start=0.0, end=None)
+    assert len({Clip("a.mp4"), Clip("a.mp4"), Clip("a.mp4", stride=9)}) == 2
 
 
 def test_an_example_needs_no_prefix_and_no_suffix() -> None:

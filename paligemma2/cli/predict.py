@@ -12,6 +12,7 @@ from paligemma2.cli.options import Model, decoding_of
 from paligemma2.cli.processes import first_process_speaks, is_first_process
 from paligemma2.cli.terminal import AnswersBar, print_error, print_note
 from paligemma2.errors import CheckpointError, InputError
+from paligemma2.types import Clip
 
 if TYPE_CHECKING:
     from paligemma2.inference.devices import Dtype
@@ -25,12 +26,20 @@ _CONSTRAINED_HELP = "Only objects with the labels of the prompt (detect, segment
 _SET_HELP = "How tokens are chosen: method=sample, top_p=0.9, method=beam, beams=4, stop=TEXT, …"
 _PARALLEL_HELP = "Share the model over the processes of torchrun, a GPU each."
 _ADAPTER_HELP = "Answer with this LoRA adapter, a folder of peft."
+_FRAMES_HELP = "The files are videos: ask about so many frames of each; in folders, look for videos."
+_STRIDE_HELP = "Take the first frame of a video and every so many-th after it."
 _CODEC_HELP = "Decodes masks: a file such as vae-oid.npz; else that of 'tiny'."
 
 Images = Annotated[
-    list[Path] | None, typer.Argument(help="Pictures, or folders of pictures.", show_default=False)
+    list[Path] | None, typer.Argument(help="Pictures, videos, or folders of them.", show_default=False)
 ]
 Prompt = Annotated[str, typer.Option("--prompt", "-p", help=_PROMPT_HELP)]
+Frames = Annotated[
+    int | None, typer.Option("--frames", min=1, help=_FRAMES_HELP, show_default="16 of a video file")
+]
+Stride = Annotated[
+    int | None, typer.Option("--stride", min=1, help=_STRIDE_HELP, show_default="spread evenly")
+]
 Together = Annotated[bool, typer.Option("--together", help="Ask once about all pictures, in order.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
 Annotate = Annotated[Path | None, typer.Option("--annotate", help=_ANNOTATE_HELP, metavar="FOLDER")]
@@ -58,6 +67,8 @@ def predict(
     model: Model = "tiny",
     adapter: Adapter = None,
     prompt: Prompt = "",
+    frames: Frames = None,
+    stride: Stride = None,
     together: Together = False,
     as_json: AsJson = False,
     annotate: Annotate = None,
@@ -71,16 +82,26 @@ def predict(
     dtype: ComputeDtype = "auto",
     tensor_parallel: TensorParallel = False,
 ) -> None:
-    """Ask a model about pictures.
+    """Ask a model about pictures or videos.
 
     For one picture its text, as it is decoded; for several, or a folder, a line 'picture TAB answer' each.
     """
     if not images:
         raise InputError("no image", hint="name one, as in `paligemma2 predict -p 'caption en' a.png`")
-    from paligemma2.jobs.predict import PredictConfig, find_pictures
+    from paligemma2.jobs.predict import PredictConfig
+    from paligemma2.jobs.predict_files import find_files, is_video
 
+    files = find_files(images, videos=frames is not None)
+    videos = frozenset(file for file in files if frames is not None or is_video(file))
+    if stride is not None and not videos:
+        raise InputError(
+            "--stride is for videos, and there is none", hint="add --frames 16, or leave it away"
+        )
     config = PredictConfig(
-        images=find_pictures(images),
+        images=files,
+        videos=videos,
+        num_frames=frames or Clip.num_frames,
+        stride=stride,
         model=model,
         prompt=prompt,
         together=together,
@@ -108,6 +129,21 @@ def _run_shared(config: "PredictConfig", output: "_Output") -> int:
         config = replace(config, masks=config.needs_masks, annotate=None, sheet=None)
     with first_process_speaks():
         return _run(config, output)
+
+
+def _files(
+    paths: list[Path], frames: int | None, stride: int | None
+) -> tuple[tuple[Path, ...], frozenset[Path]]:
+    """All files, and those of them that are videos."""
+    from paligemma2.jobs.predict_files import find_files, is_video
+
+    files = find_files(paths, videos=frames is not None)
+    videos = frozenset(file for file in files if frames is not None or is_video(file))
+    if stride is not None and not videos:
+        raise InputError(
+            "--stride is for videos, and there is none", hint="add --frames 16, or leave it away"
+        )
+    return files, videos
 
 
 def _run(config: "PredictConfig", output: "_Output") -> int:

@@ -22,9 +22,10 @@ from paligemma2.model.mask_codec import MaskCodec
 from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.processing import prompts
 from paligemma2.processing.image import open_image
-from paligemma2.processing.processor import ModelInputs, Processor
+from paligemma2.processing.processor import ModelInputs, Processor, count_pictures
 from paligemma2.processing.prompts import Prompt
 from paligemma2.types import (
+    Clip,
     Decoding,
     Detection,
     Generation,
@@ -39,13 +40,13 @@ ALL_DISTINCT = Selection()
 BOX_TOKENS, MASK_TOKENS = 256, 768
 """Where answers of objects are cut by default: after about 30 objects."""
 
-Images: TypeAlias = ImageSource | Sequence[ImageSource]
-"""The pictures of one prompt: one, or several in order."""
+Images: TypeAlias = ImageSource | Clip | Sequence[ImageSource | Clip]
+"""The pictures of one prompt: one, or several in order; a clip stands for its frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Ask:
-    images: tuple[ImageSource, ...]
+    images: tuple[ImageSource | Clip, ...]
     prefix: str | Prompt
     suffix: None = None
     id: str = ""
@@ -107,7 +108,8 @@ class PaliGemma2:
 
         Args:
             images: with one prompt: a picture, or a list of pictures that the prompt is about. With a list
-                of prompts: one entry per prompt, each a picture or a list of pictures.
+                of prompts: one entry per prompt, each a picture or a list of pictures. A `Clip` may stand
+                wherever a picture may.
             prompts: one prompt or a list. The empty prompt is valid. Special tokens in a `str` are
                 plain text; `paligemma2.processing.prompts` builds prompts that hold locations.
             max_new_tokens: where to stop a model that does not end by itself, instead of `decoding`'s.
@@ -122,7 +124,8 @@ class PaliGemma2:
         Raises:
             InputError: no image, counts that do not match, a setting out of range, an unknown adapter, or a
                 prompt that does not fit the context.
-            ImageError: an image cannot be read.
+            ImageError: an image or a video cannot be read.
+            MissingExtra: there is a video, and PyAV is not installed.
         """
         inputs = self.encode(images, prompts)
         limited = _limited(decoding, max_new_tokens)
@@ -368,7 +371,8 @@ class PaliGemma2:
         return [self.adapter if name is None else name for name in given]
 
     def _ask(self, images: Images, prompt: str | Prompt, max_new_tokens: int = 64) -> str:
-        room = self.config.text.max_positions - len(self.processor.prompt_ids(prompt, len(_pictures(images))))
+        num_images = count_pictures(_pictures(images))
+        room = self.config.text.max_positions - len(self.processor.prompt_ids(prompt, num_images))
         return self.generate(images, prompt, min(max_new_tokens, max(room, 1)))[0].text
 
 
@@ -376,7 +380,7 @@ def _limited(decoding: Decoding, max_new_tokens: int | None) -> Decoding:
     return decoding if max_new_tokens is None else replace(decoding, max_new_tokens=max_new_tokens)
 
 
-def _pictures(images: Images) -> tuple[ImageSource, ...]:
+def _pictures(images: Images) -> tuple[ImageSource | Clip, ...]:
     if isinstance(images, Sequence) and not isinstance(images, str | bytes):
         return tuple(images)
     return (images,)

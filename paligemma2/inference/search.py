@@ -13,10 +13,10 @@ from paligemma2.model.config import ModelConfig
 from paligemma2.processing import prompts
 from paligemma2.processing.processor import Processor
 from paligemma2.processing.tokenizer import Tokenizer
-from paligemma2.types import Detection, Generation, ImageSource
+from paligemma2.types import Clip, Detection, Generation, ImageSource
 
 Form = Literal["detect", "segment"]
-Pictures: TypeAlias = tuple[ImageSource, ...]
+Pictures: TypeAlias = tuple[ImageSource | Clip, ...]
 """The pictures of one prompt."""
 _Item = TypeVar("_Item")
 _log = logging.getLogger(__name__)

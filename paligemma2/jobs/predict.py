@@ -1,11 +1,13 @@
-"""Pictures and a prompt to answers, in batches, as they come."""
+"""Pictures or videos and a prompt to answers, in batches, as they come."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import cache, partial
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from paligemma2.checkpoint.atomic import new_file
@@ -26,11 +28,10 @@ from paligemma2.inference.settings import check_decoding
 from paligemma2.jobs.predict_sheet import ResultSheet, check_sheet
 from paligemma2.processing.image import open_image
 from paligemma2.processing.tokenizer import Tokenizer
-from paligemma2.types import Decoding, Generation, ParsedAnswer
+from paligemma2.processing.video import check_clip, clip_size
+from paligemma2.types import Clip, Decoding, Generation, ImageSource, ParsedAnswer
 
 OnText = Callable[[str], None]
-# Formats that Pillow knows by name, but that are no pictures or need a program of their own to be read.
-_NOT_PICTURES = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
 _MARK = ("Software", "paligemma2 predict")
 _GRAMMARS = {"detect": detect_grammar, "segment": segment_grammar}
 _LIMITS = {"detect": BOX_TOKENS, "segment": MASK_TOKENS, "ocr": BOX_TOKENS}
@@ -42,12 +43,16 @@ class PredictConfig:
 
     Attributes:
         model: "tiny", a folder, a `.npz` or a hub id.
-        images: files; `find_pictures` finds those in a folder.
+        images: files; `predict_files.find_files` finds those in a folder.
+        videos: those of `images` that are videos.
+        num_frames: how many frames of each video are asked about together.
+        stride: which frames these are; see `types.Clip`.
         prompt: is asked about each picture.
         together: ask once about all pictures, in order.
         max_new_tokens: where to stop a model that does not end by itself; None suits the form of the prompt.
         decoding: how tokens are chosen, but for `max_new_tokens`.
-        batch_size: pictures that are asked about at once.
+        batch_size: pictures that are asked about at once, each frame of a video one of them; but never less
+            than one question.
         device: see `paligemma2.load`.
         dtype: see `paligemma2.load`.
         tensor_parallel: see `paligemma2.load`.
@@ -67,6 +72,9 @@ class PredictConfig:
     images: tuple[Path, ...]
     model: str = "tiny"
     prompt: str = ""
+    videos: frozenset[Path] = frozenset()
+    num_frames: int = Clip.num_frames
+    stride: int | None = None
     together: bool = False
     max_new_tokens: int | None = None
     decoding: Decoding = GREEDY
@@ -84,6 +92,8 @@ class PredictConfig:
     def __post_init__(self) -> None:
         if not self.images:
             raise InputError("no image", hint="give at least one picture or a folder of pictures")
+        for video in self.videos:
+            check_clip(self.clip(video))
         if self.batch_size < 1:
             raise InputError(f"the batch size is {self.batch_size}", hint="give at least 1")
         if self.limit < 1:
@@ -94,15 +104,19 @@ class PredictConfig:
                 f"the prompt {self.prompt!r} has no labels to constrain the answer to",
                 hint="ask 'detect THING ; THING' or 'segment THING'",
             )
-        if (self.annotate or self.sheet) and self.together and len(self.images) > 1:
+        if (self.annotate or self.sheet) and (self.videos or (self.together and len(self.images) > 1)):
             raise InputError(
-                "objects of an answer about several pictures cannot be drawn",
+                "objects of an answer about several pictures or a video cannot be drawn",
                 hint="ask about each picture by itself",
             )
         if self.sheet is not None:
             check_sheet(self.sheet, self.images)
         if self.annotate is not None and self.annotate.exists() and not self.annotate.is_dir():
             raise InputError(f"{self.annotate} is not a folder", hint="give a folder for the drawn pictures")
+
+    def clip(self, video: Path) -> Clip:
+        """The frames of a video that are asked about."""
+        return Clip(video, num_frames=self.num_frames, stride=self.stride)
 
     @property
     def requests(self) -> tuple[tuple[Path, ...], ...]:
@@ -133,7 +147,7 @@ class Answer:
 
     Attributes:
         images: the files.
-        sizes: (height, width) of each picture in pixels, upright.
+        sizes: (height, width) of each picture in pixels, upright; a video has one for each frame.
         generation: the text and how it ended.
         parsed: the objects in it, with scores, and with masks if those are needed.
         annotated: the file with the objects drawn, or None.
@@ -156,32 +170,12 @@ class Failure:
     error: PaliGemmaError
 
 
-def find_pictures(paths: Sequence[Path]) -> tuple[Path, ...]:
-    """The files among `paths` as they are, and for each folder the pictures in it and below, sorted.
-
-    In a folder the names decide: endings that Pillow reads, no hidden files.
-
-    Raises:
-        InputError: a folder has no picture in it.
-    """
-    found: list[Path] = []
-    for path in paths:
-        if not path.is_dir():
-            found.append(path)
-            continue
-        inside = sorted(file for file in path.rglob("*") if _is_picture(file, path))
-        if not inside:
-            raise InputError(f"{path}: no picture in this folder", hint="give pictures, or another folder")
-        found += inside
-    return tuple(found)
-
-
 def run(
     config: PredictConfig, *, on_load: OnProgress | None = None, on_text: OnText | None = None
 ) -> Iterator[Answer | Failure]:
     """The answers in the order of the questions; a picture that cannot be read gives a `Failure`.
 
-    The model is loaded when the first pictures are read, so that a wrong path costs no time.
+    The model is loaded when the first picture or frame is read, so that a wrong path costs no time.
 
     Args:
         config: what to ask about what.
@@ -194,43 +188,66 @@ def run(
         CheckpointError: the files of the model, of the adapter or of the given mask codec are damaged, or do
             not belong together.
         WorkError: a drawn picture cannot be written, or the device's memory is too small.
+        MissingExtra: there is a video, and PyAV is not installed.
     """
-    model: PaliGemma2 | None = None
+    model = cache(partial(_load, config, on_load))
     drawings = _Drawings(config)
-    requests = iter(config.requests)
     streams = on_text is not None and len(config.requests) == 1
-    while batch := list(islice(requests, config.batch_size)):
-        opened = [_open(images) for images in batch]
-        questions = [pictures for pictures in opened if not isinstance(pictures, ImageError)]
-        if questions and model is None:
-            model = _load(config, on_load)
-        generations = iter(_generate(model, config, questions, on_text if streams else None))
-        for images, pictures in zip(batch, opened, strict=True):
-            if isinstance(pictures, ImageError):
-                drawings.add_failure(images[0], pictures)
-                yield Failure(images=images, error=pictures)
-            else:
-                assert model is not None  # there was something to ask about
-                answer = _answer(model, config, images, pictures, next(generations))
-                yield replace(answer, annotated=drawings.add(images[0], pictures[0], answer.parsed))
+    for batch in _batches(config):
+        opened = [_open(config, images, model) for images in batch]
+        questions = [each.pictures for each in opened if isinstance(each, _Opened)]
+        generations = iter(
+            _generate(model(), config, questions, on_text if streams else None) if questions else ()
+        )
+        for images, each in zip(batch, opened, strict=True):
+            if isinstance(each, ImageError):
+                drawings.add_failure(images[0], each)
+                yield Failure(images=images, error=each)
+                continue
+            answer = _answer(model(), config, images, each, next(generations))
+            yield replace(answer, annotated=drawings.add(images[0], each.pictures[0], answer.parsed))
     drawings.finish()
 
 
-def _is_picture(file: Path, folder: Path) -> bool:
-    is_hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return not is_hidden and file.suffix.lower() in _endings() and file.is_file()
+@dataclass(frozen=True)
+class _Opened:
+    """The pictures of a question, frames of videos among them, and their sizes before they are resized."""
+
+    pictures: tuple[Image.Image | NDArray[np.float32], ...]
+    sizes: tuple[tuple[int, int], ...]
 
 
-def _endings() -> set[str]:
-    known = Image.registered_extensions().items()  # also registers the formats in Image.OPEN
-    return {ending for ending, name in known if name in Image.OPEN and name not in _NOT_PICTURES}
+def _batches(config: PredictConfig) -> Iterator[list[tuple[Path, ...]]]:
+    batch: list[tuple[Path, ...]] = []
+    room = config.batch_size
+    for images in config.requests:
+        count = sum(config.num_frames if image in config.videos else 1 for image in images)
+        if batch and count > room:
+            yield batch
+            batch, room = [], config.batch_size
+        batch.append(images)
+        room -= count
+    yield batch
 
 
-def _open(images: tuple[Path, ...]) -> tuple[Image.Image, ...] | ImageError:
+def _open(
+    config: PredictConfig, images: tuple[Path, ...], model: Callable[[], PaliGemma2]
+) -> _Opened | ImageError:
+    pictures: list[Image.Image | NDArray[np.float32]] = []
+    sizes: list[tuple[int, int]] = []
     try:
-        return tuple(open_image(image) for image in images)
+        for image in images:
+            if image in config.videos:
+                clip = config.clip(image)
+                sizes += [clip_size(clip)] * clip.num_frames  # before the model is loaded
+                pictures += model().processor.frames(clip)
+            else:
+                picture = open_image(image)
+                sizes.append((picture.height, picture.width))
+                pictures.append(picture)
     except ImageError as error:
         return error
+    return _Opened(tuple(pictures), tuple(sizes))
 
 
 def _load(config: PredictConfig, on_load: OnProgress | None) -> PaliGemma2:
@@ -246,13 +263,11 @@ def _load(config: PredictConfig, on_load: OnProgress | None) -> PaliGemma2:
 
 
 def _generate(
-    model: PaliGemma2 | None,
+    model: PaliGemma2,
     config: PredictConfig,
-    questions: Sequence[tuple[Image.Image, ...]],
+    questions: Sequence[tuple[ImageSource, ...]],
     on_text: OnText | None,
 ) -> list[Generation]:
-    if model is None or not questions:
-        return []
     constraint = _constraint(config, model.processor.tokenizer)
     try:
         if on_text is not None:
@@ -281,7 +296,7 @@ def _constraint(config: PredictConfig, tokenizer: Tokenizer) -> Constraint | Non
 def _stream(
     model: PaliGemma2,
     config: PredictConfig,
-    pictures: tuple[Image.Image, ...],
+    pictures: tuple[ImageSource, ...],
     constraint: Constraint | None,
     on_text: OnText,
 ) -> Generation:
@@ -300,10 +315,10 @@ def _answer(
     model: PaliGemma2,
     config: PredictConfig,
     images: tuple[Path, ...],
-    pictures: tuple[Image.Image, ...],
+    opened: _Opened,
     generation: Generation,
 ) -> Answer:
-    sizes = tuple((picture.height, picture.width) for picture in pictures)
+    sizes = opened.sizes
     # Of several pictures, which one a mask is in is open.
     size = sizes[0] if config.needs_masks and len(sizes) == 1 else None
     why_no_masks = None
@@ -331,8 +346,12 @@ class _Drawings:
         self._labels: dict[str, None] = {}  # so that a label has one colour on all pictures
         self._sheet = config.sheet and ResultSheet(config.sheet, config.prompt, len(config.images))
 
-    def add(self, image: Path, picture: Image.Image, parsed: ParsedAnswer) -> Path | None:
-        """The file of the picture drawn, or None if none is wanted."""
+    def add(
+        self, image: Path, picture: Image.Image | NDArray[np.float32], parsed: ParsedAnswer
+    ) -> Path | None:
+        """The file of the picture drawn, or None if none is wanted; nothing is drawn of a video."""
+        if not isinstance(picture, Image.Image):
+            return None
         self._labels.update(dict.fromkeys(found.label for found in parsed.detections))
         if self._sheet:
             self._sheet.add(image, picture, parsed, self._labels)

@@ -96,7 +96,7 @@ def refill(model: nn.Module, form: WeightForm, table: str) -> None:
         for name in names:
             weight = model.get_parameter(name).detach()
             path, _, leaf = name.rpartition(".")
-            setattr(model.get_submodule(path), leaf, nn.Parameter(weight.to("meta")))
+            setattr(model.get_submodule(path), leaf, nn.Parameter(weight.to("meta"), requires_grad=False))
             yield name, weight
             del weight
 
@@ -109,13 +109,14 @@ def _put(model: nn.Module, name: str, tensor: Tensor, form: WeightForm, table: s
     owner = model.get_submodule(path)
     parent, _, last = path.rpartition(".")
     if isinstance(owner, nn.Linear) and leaf == "weight" and form.linear is not None:
-        owner.weight = nn.Parameter(tensor)
+        owner.weight = nn.Parameter(tensor, requires_grad=False)
         setattr(model.get_submodule(parent), last, form.linear(owner))
     elif isinstance(owner, nn.Embedding) and name == table and form.table is not None:
-        owner.weight = nn.Parameter(tensor)
+        owner.weight = nn.Parameter(tensor, requires_grad=False)
         setattr(model.get_submodule(parent), last, form.table(owner))
     else:
-        setattr(owner, leaf, nn.Parameter(tensor.to(form.dtype, copy=True)))
+        can_train = form.linear is None
+        setattr(owner, leaf, nn.Parameter(tensor.to(form.dtype, copy=True), requires_grad=can_train))
 
 
 def is_packed(module: nn.Module) -> bool:

@@ -6,6 +6,7 @@ square, as in training; how exactly is a `Resize`.
 
 import threading
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -38,6 +39,7 @@ class Resize:
         antialias: average over all source pixels when shrinking; False samples (TensorFlow's default).
         convention: "hugging_face" resizes uint8 with Pillow, rounded; "big_vision" resizes float with
             half-pixel centres and cuts the fraction off.
+        keep_fraction: leave the values between whole numbers, as big_vision does with frames of videos.
 
     Raises:
         ConfigError: the convention has no such resize.
@@ -46,11 +48,13 @@ class Resize:
     method: Literal["bicubic", "bilinear"]
     antialias: bool = True
     convention: Literal["hugging_face", "big_vision"] = "big_vision"
+    keep_fraction: bool = False
 
     def __post_init__(self) -> None:
-        if self.convention == "hugging_face" and not self.antialias:
+        if self.convention == "hugging_face" and (self.keep_fraction or not self.antialias):
             raise ConfigError(
-                "Pillow always resizes with antialias", hint="use antialias=True, or big_vision"
+                "Pillow always resizes with antialias, and to whole numbers",
+                hint="leave antialias and keep_fraction as they are, or use big_vision",
             )
         if self.convention == "big_vision" and self.method != "bilinear":
             raise ConfigError(f"big_vision has no {self.method} resize here", hint="use bilinear")
@@ -59,6 +63,8 @@ class Resize:
 HF = Resize("bicubic", convention="hugging_face")
 BIG_VISION = Resize("bilinear")
 BIG_VISION_NO_ANTIALIAS = Resize("bilinear", antialias=False)
+VIDEO_FRAME = Resize("bilinear", antialias=False, keep_fraction=True)
+"""big_vision's of every frame of a video (`pp/proj/paligemma/video.py`, `video_decode`)."""
 
 
 def open_image(
@@ -108,7 +114,12 @@ def image_to_array(image: Image.Image, size: int, resize: Resize = HF) -> NDArra
     if resize.convention == "hugging_face":
         method = Image.Resampling.BICUBIC if resize.method == "bicubic" else Image.Resampling.BILINEAR
         return scale_pixels(np.asarray(image.resize((size, size), method)))
-    return scale_pixels(_resize_as_big_vision(np.asarray(image), size, resize.antialias))
+    planes = _resize_as_big_vision(np.asarray(image), size, resize.antialias)
+    if resize.keep_fraction:
+        return np.ascontiguousarray(np.stack(list(planes)) * np.float32(2 / 255) - np.float32(1))
+    # 199.99998 is 200 with the noise of float32, and must not be cut to 199.
+    cut = [(plane + np.float32(1e-3)).clip(0, 255).astype(np.uint8) for plane in planes]
+    return scale_pixels(np.stack(cut, axis=2))
 
 
 def scale_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -116,17 +127,17 @@ def scale_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.ascontiguousarray(_SCALED[pixels].transpose(2, 0, 1))
 
 
-def _resize_as_big_vision(pixels: NDArray[np.uint8], size: int, antialias: bool) -> NDArray[np.uint8]:
+def _resize_as_big_vision(
+    pixels: NDArray[np.uint8], size: int, antialias: bool
+) -> Iterator[NDArray[np.float32]]:
+    """The channels one after the other, float32 [size, size], 0 to 255."""
     import torch
     from torch.nn.functional import interpolate
 
-    resized = np.empty((size, size, 3), dtype=np.uint8)
     for channel in range(3):  # one at a time: a float copy of a 50 megapixel picture is 600 MB
         plane = torch.from_numpy(pixels[:, :, channel].astype(np.float32))[None, None]
         values = interpolate(plane, (size, size), mode="bilinear", align_corners=False, antialias=antialias)
-        # 199.99998 is 200 with the noise of float32, and must not be cut to 199.
-        resized[:, :, channel] = (values[0, 0] + 1e-3).clamp(0, 255).to(torch.uint8).numpy()
-    return resized
+        yield values[0, 0].numpy()
 
 
 def _from_array(array: NDArray[Any], max_pixels: int) -> Image.Image:

@@ -7,16 +7,18 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from paligemma2.errors import InputError
+from paligemma2.errors import ImageError, InputError
 from paligemma2.model.config import ModelConfig
 from paligemma2.model.prefix_mask import PrefixLayout
 from paligemma2.processing.image import HF, Resize, image_to_array, open_image, scale_pixels
 from paligemma2.processing.preprocessor_config import read_resize
 from paligemma2.processing.prompts import Piece, Prompt, pieces_of
 from paligemma2.processing.tokenizer import Tokenizer
-from paligemma2.types import ImageSource
+from paligemma2.processing.video import check_clip, read_clip
+from paligemma2.types import Clip, ImageSource
 
 SEPARATOR = "\n"
 Separator = Literal["alone", "joined"]
@@ -28,8 +30,8 @@ class ExampleLike(Protocol):
     """What `Processor.encode` reads of an example; `types.Example` is one."""
 
     @property
-    def images(self) -> Sequence[ImageSource]:
-        """One or more pictures, in order."""
+    def images(self) -> Sequence[ImageSource | Clip]:
+        """One or more pictures, in order; a clip is as many as it has frames."""
 
     @property
     def prefix(self) -> str | Prompt:
@@ -156,14 +158,15 @@ class Processor:
 
         Raises:
             InputError: an example has no image, no suffix to train on, or does not fit the context.
-            ImageError: an image cannot be read.
+            ImageError: an image or a video cannot be read.
+            MissingExtra: there is a video, and PyAV is not installed.
         """
         if not examples:
             raise InputError("no example to encode", hint="give at least one")
         rows = [self._row(example, train) for example in examples]
         side = padding_side or ("right" if train else "left")
         token_ids, roles = _pad(rows, self.tokenizer.pad_id, side)
-        images = [image for example in examples for image in example.images]
+        images = self._pictures(examples)
         distinct = {id(image): image for image in images}
         places = {key: place for place, key in enumerate(distinct)}
         return ModelInputs(
@@ -175,15 +178,36 @@ class Processor:
             ids=tuple(example.id for example in examples),
         )
 
-    def pixels(self, image: ImageSource) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        """float32 [3, size, size] in [-1, 1]. An array that has the model's size already is only scaled."""
+    def pixels(self, image: ImageSource) -> NDArray[np.float32]:
+        """float32 [3, size, size] in [-1, 1], the form in which `frames` gives them already.
+
+        An array that has the model's size is only scaled, one that has the whole form is left as it is.
+
+        Raises:
+            ImageError: the image cannot be read.
+        """
         size = self.config.vision.image_size
-        if isinstance(image, np.ndarray) and image.shape == (size, size, 3) and image.dtype == np.uint8:
-            return scale_pixels(image)
+        if isinstance(image, np.ndarray):
+            if image.shape == (size, size, 3) and image.dtype == np.uint8:
+                return scale_pixels(image)
+            if image.shape == (3, size, size) and image.dtype == np.float32:
+                return _in_range(image)
         return image_to_array(open_image(image), size, self.resize)
 
+    def frames(self, clip: Clip) -> tuple[NDArray[np.float32], ...]:
+        """The pictures that a clip stands for; `processing.video.read_clip` in the size of the model."""
+        return read_clip(clip, self.config.vision.image_size)
+
+    def _pictures(self, examples: Sequence[ExampleLike]) -> list[ImageSource]:
+        """The pictures of all examples in order, with the frames of each clip, which is read once."""
+        images = [image for example in examples for image in example.images]
+        different = dict.fromkeys(image for image in images if isinstance(image, Clip))
+        clips = {clip: self.frames(clip) for clip in different}
+        return [each for image in images for each in (clips[image] if isinstance(image, Clip) else (image,))]
+
     def _row(self, example: ExampleLike, train: bool) -> tuple[list[int], list[int]]:
-        prompt = self.prompt_ids(example.prefix, len(example.images))
+        num_images = count_pictures(example.images)
+        prompt = self.prompt_ids(example.prefix, num_images)
         if not train:
             return prompt, []
         if example.suffix is None:
@@ -191,7 +215,7 @@ class Processor:
                 f"example {example.id!r} has no suffix", hint="training needs an answer to learn"
             )
         suffix = self.suffix_ids(example.suffix)
-        num_image_ids = len(example.images) * self.config.num_image_tokens
+        num_image_ids = num_images * self.config.num_image_tokens
         self._check_length(num_image_ids, len(prompt) - num_image_ids + len(suffix), "prompt and suffix")
         return prompt, suffix
 
@@ -215,8 +239,30 @@ class Processor:
     def _too_long(self, counts: str, what: str) -> InputError:
         return InputError(
             f"the {what} has {counts}, the model's context is {self.config.text.max_positions}",
-            hint="shorten the text, or give fewer images",
+            hint="shorten the text, or give fewer images or frames",
         )
+
+
+def count_pictures(images: Sequence[ImageSource | Clip]) -> int:
+    """How many pictures they are for the model.
+
+    Raises:
+        InputError: a number of a clip makes no sense.
+    """
+    for image in images:
+        if isinstance(image, Clip):
+            check_clip(image)
+    return sum(image.num_frames if isinstance(image, Clip) else 1 for image in images)
+
+
+def _in_range(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    low, high = float(pixels.min()), float(pixels.max())
+    if not -1.001 <= low <= high <= 1.001:
+        raise ImageError(
+            f"float pixels from {low:g} to {high:g}",
+            hint="give float32 [3, size, size] from -1 to 1, or uint8",
+        )
+    return pixels
 
 
 def _append(pieces: Sequence[Piece], text: str) -> list[Piece]:

@@ -16,9 +16,10 @@ from paligemma2.inference.loading import load
 from paligemma2.model.mask_codec import MaskCodec, MaskCodecConfig
 from paligemma2.processing.masks import rle_to_mask
 from paligemma2.processing.parsing import parse_answer
-from paligemma2.types import Generation
+from paligemma2.types import Clip, Generation
 from tests.small_adapter import save_random_adapter
 from tests.small_model import save_picture, save_small_model, small_config
+from tests.small_video import save_clip
 
 SHORT = ("--max-new-tokens", "4")
 # The small model is random, but so its answers hold an object.
@@ -134,6 +135,33 @@ def test_together_asks_once_about_all(run, folder, pictures):
     assert json.loads(line)["images"] == [str(picture) for picture in pictures]
 
 
+def test_a_video_gives_the_text_alone_and_a_folder_of_videos_a_line_each(run, folder, tmp_path):
+    clips = [save_clip(tmp_path / "clips" / f"{first}.mp4", first=first) for first in range(2)]
+    words = ["predict", "--model", folder, "-p", "caption en", *SHORT]
+    model = load(folder)
+
+    def text(clip, **settings):
+        return model.generate(Clip(clip, **settings), "caption en", 4)[0].text
+
+    assert run(*words, clips[0]).out == text(clips[0], num_frames=16) + "\n"
+    assert run(*words, "--stride", "3", clips[0]).out == text(clips[0], stride=3) + "\n"
+    ended = run(*words, "--frames", "3", "--stride", "9", "--json", tmp_path / "clips")
+    objects = [json.loads(line) for line in ended.out.splitlines()]
+    assert [each["images"] for each in objects] == [[str(clip)] for clip in clips]
+    assert [each["text"] for each in objects] == [text(clip, num_frames=3, stride=9) for clip in clips]
+    (tmp_path / "clip").write_bytes(clips[0].read_bytes())  # without an ending
+    assert run(*words, "--frames", "3", tmp_path / "clip").out == text(clips[0], num_frames=3) + "\n"
+
+
+def test_without_pyav_a_video_names_the_extra_and_pictures_work(run, folder, pictures, tmp_path, monkeypatch):
+    clip = save_clip(tmp_path / "clip.mp4")
+    monkeypatch.setitem(sys.modules, "av", None)
+    ended = run("predict", "--model", folder, clip)
+    assert ended.has_failed_with("'av', which is not installed"), ended
+    assert "paligemma2[video]" in ended.err
+    assert run("predict", "--model", folder, pictures[0], *SHORT).code == 0
+
+
 def test_annotate_writes_pictures(run, folder, pictures, tmp_path):
     ended = run("predict", "--model", folder, *pictures, *SHORT, "--annotate", tmp_path / "out")
     assert ended.code == 0
@@ -198,6 +226,11 @@ def test_a_bad_picture_ends_in_one_line(run, folder, tmp_path, make, message):
         (("{picture}", "--sheet", "{picture}"), "is a folder or one of the pictures"),
         (("{picture}", "--modle", "tiny"), "No such option: --modle"),
         (("{empty}", "--model", "{folder}"), "no picture in this folder"),
+        (("{empty}", "--frames", "4"), "no video in this folder"),
+        (("{picture}", "--frames", "0"), "--frames"),
+        (("{picture}", "--frames", "4", "--model", "{folder}"), "not a readable video"),
+        (("{picture}", "--stride", "4"), "--stride is for videos"),
+        (("nowhere.mp4", "--model", "{folder}"), "nowhere.mp4: no such file"),
     ],
 )
 def test_bad_input_ends_in_one_line(run, folder, pictures, tmp_path, words, message):

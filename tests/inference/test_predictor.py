@@ -14,7 +14,8 @@ from paligemma2.inference.loading import load
 from paligemma2.inference.predictor import PaliGemma2
 from paligemma2.model.mask_codec import MaskCodec, MaskCodecConfig
 from paligemma2.processing import prompts as forms
-from paligemma2.types import Box, Decoding
+from paligemma2.types import Box, Clip, Decoding
+from tests.small_video import save_clip
 
 PROMPTS = ("caption en", "", "answer en what is this ?", "detect cat ; dog", "ends in a newline\n", "é🦩")
 
@@ -107,6 +108,37 @@ def test_the_short_forms_fit_their_limit_into_the_context(model, pictures):
     room = 12
     many = [pictures[0]] * ((model.config.text.max_positions - room) // model.config.num_image_tokens)
     assert isinstance(model.ocr(many), str)
+
+
+@pytest.fixture(scope="module")
+def clip_file(tmp_path_factory) -> Path:
+    return save_clip(tmp_path_factory.mktemp("video") / "clip.mp4")
+
+
+def test_a_clip_stands_wherever_a_picture_may(model, array, clip_file):
+    clip = Clip(clip_file, stride=9)  # frames 0, 9, 18, and again from the first
+    frames = list(model.processor.frames(clip))
+    assert len(frames) == 16
+    (answer,) = model.generate(clip, "caption en", 6)
+    assert answer.num_prompt_tokens == len(model.processor.prompt_ids("caption en", 16))
+    assert (
+        model.encode(clip, "caption en").token_ids.tolist()[0][: 16 * 4] == [model.config.image_token_id] * 64
+    )
+    assert answer == model.generate(frames, "caption en", 6)[0]
+    assert model.caption(clip) == model.caption(frames)
+    assert model.answer(clip, "what is this?") == model.answer(frames, "what is this?")
+    assert "".join(model.stream(clip, "ocr", 6)) == model.generate(frames, "ocr", 6)[0].text
+    assert model.score(clip, "ocr", ["cat"]) == model.score(frames, "ocr", ["cat"])
+    assert model.detect(clip, "cat", max_new_tokens=8) == model.detect(frames, "cat", max_new_tokens=8)
+    mixed = [[array, clip], clip, array]
+    apart = [model.generate(images, "ocr", 6)[0] for images in mixed]
+    assert model.generate(mixed, ["ocr"] * 3, 6) == apart
+
+
+def test_other_frames_are_another_question(model, clip_file):
+    every = [Clip(clip_file, num_frames=3, stride=1), Clip(clip_file, num_frames=3, stride=9)]
+    first, second = model.generate(every, ["caption en"] * 2, 8)
+    assert first.log_probs != second.log_probs
 
 
 def test_probabilities_are_of_every_token_of_the_answer(model, pictures):
@@ -222,6 +254,8 @@ def test_another_codec_than_the_models_is_refused(folder, tmp_path, array, codec
         ("a.png", ["one", "two"], "2 prompts but one picture"),
         (["a.png"], ["one", "two"], "2 prompts but 1 entries"),
         ("nowhere.png", "", "nowhere.png: no such file"),
+        (Clip("nowhere.mp4"), "", "nowhere.mp4: no such file"),
+        (Clip("nowhere.mp4", num_frames=0), "", "num_frames is 0"),
         (7, "", "a int is not an image"),
     ],
 )

@@ -9,12 +9,14 @@ from paligemma2.drawing.colours import PALETTE
 from paligemma2.errors import CheckpointError, ImageError, InputError, WorkError
 from paligemma2.inference.loading import load
 from paligemma2.jobs import predict
-from paligemma2.jobs.predict import Answer, Failure, PredictConfig, find_pictures
+from paligemma2.jobs.predict import Answer, Failure, PredictConfig
 from paligemma2.model.mask_codec import MaskCodec, MaskCodecConfig
 from paligemma2.processing.masks import paste_mask
 from paligemma2.processing.parsing import parse_answer
+from paligemma2.types import Clip
 from tests.small_adapter import save_random_adapter
 from tests.small_model import save_picture, save_small_model, small_config
+from tests.small_video import save_clip
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +103,47 @@ def test_an_adapter_is_used_for_every_answer(folder, pictures, tmp_path):
     assert answers != run(folder, pictures, prompt="caption en")
 
 
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    made = tmp_path_factory.mktemp("clips")
+    return tuple(save_clip(made / f"{first}.mp4", first=first) for first in range(3))
+
+
+def test_a_video_is_asked_about_as_its_frames(folder, clips, pictures):
+    settings = {"videos": frozenset(clips), "num_frames": 5, "stride": 9, "prompt": "caption en"}
+    answers = run(folder, [clips[0], pictures[0], clips[1]], **settings)
+    model = load(folder)
+    asked = [Clip(clips[0], num_frames=5, stride=9), pictures[0], Clip(clips[1], num_frames=5, stride=9)]
+    assert [a.generation for a in answers] == [model.generate(p, "caption en", 6)[0] for p in asked]
+    assert [a.images for a in answers] == [(clips[0],), (pictures[0],), (clips[1],)]
+    assert [a.sizes for a in answers] == [((48, 64),) * 5, ((40, 60),), ((48, 64),) * 5]
+    (together,) = run(folder, [clips[0], pictures[0]], together=True, **settings)
+    assert together.generation == model.generate(asked[:2], "caption en", 6)[0]
+
+
+def test_frames_count_as_pictures_in_a_batch(pictures, clips):
+    def sizes(images, **settings):
+        config = PredictConfig(images=images, videos=frozenset(clips), batch_size=4, **settings)
+        return [len(batch) for batch in predict._batches(config)]
+
+    assert sizes(clips, num_frames=2) == [2, 1]
+    assert sizes(clips, num_frames=16) == [1, 1, 1]
+    assert sizes((*pictures[:3], *clips, *pictures[3:]), num_frames=2) == [3, 2, 3]
+    assert sizes((*pictures, *clips), num_frames=2, together=True) == [1]
+
+
+def test_a_bad_video_fails_alone_and_before_a_model_is_loaded(folder, clips, tmp_path):
+    cut = tmp_path / "cut.mp4"
+    whole = save_clip(tmp_path / "whole.mp4", options={"movflags": "faststart"}).read_bytes()
+    cut.write_bytes(whole[: len(whole) * 7 // 10])
+    images = [tmp_path / "nowhere.mp4", clips[0], cut]
+    results = run(folder, images, videos=frozenset(images), num_frames=4)
+    assert [type(result) for result in results] == [Failure, Answer, Failure]
+    assert "cut.mp4: only" in results[2].error.message
+    (failure,) = run("nonsense", images[:1], videos=frozenset(images))
+    assert "no such file" in failure.error.message
+
+
 def test_text_is_streamed_for_one_question_and_not_for_several(folder, pictures):
     pieces = []
     config = PredictConfig(model=str(folder), images=pictures[:1], max_new_tokens=9)
@@ -149,6 +192,8 @@ def test_memory_that_runs_out_on_a_device_is_a_work_error(folder, pictures, monk
         ({"max_new_tokens": 0}, "max_new_tokens"),
         ({"images": (Path("a"), Path("b")), "together": True, "annotate": Path("out")}, "several pictures"),
         ({"images": (Path("a"), Path("b")), "together": True, "sheet": Path("a.png")}, "several pictures"),
+        ({"videos": frozenset({Path("a.png")}), "annotate": Path("out")}, "or a video"),
+        ({"videos": frozenset({Path("a.png")}), "num_frames": 0}, "num_frames is 0"),
         ({"annotate": Path(__file__)}, "is not a folder"),
         ({"constrained": True, "prompt": "caption en"}, "'caption en' has no labels"),
         ({"sheet": Path("sheet.jpg")}, "neither .png nor .html"),
@@ -157,27 +202,6 @@ def test_memory_that_runs_out_on_a_device_is_a_work_error(folder, pictures, monk
 def test_settings_that_make_no_sense_are_refused(settings, match):
     with pytest.raises(InputError, match=match):
         PredictConfig(**({"images": (Path("a.png"),)} | settings))
-
-
-def test_folders_are_walked_for_pictures_in_order(tmp_path):
-    for name in ("b.PNG", "a.jpg", "sub/c.webp", ".hidden/d.png", "._a.png"):
-        save_picture(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("x")
-    (tmp_path / "page.pdf").write_text("x")
-    (tmp_path / "folder.png").mkdir()
-    inside = [tmp_path / name for name in ("a.jpg", "b.PNG", "sub/c.webp")]
-    assert find_pictures([tmp_path]) == tuple(inside)
-    assert find_pictures([tmp_path / "sub", Path("nowhere.png"), tmp_path / "a.jpg"]) == (
-        inside[2],
-        Path("nowhere.png"),
-        inside[0],
-    )
-
-
-def test_a_folder_without_pictures_is_refused(tmp_path):
-    (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(InputError, match="no picture in this folder"):
-        find_pictures([tmp_path])
 
 
 def test_objects_have_labels_of_the_prompt_and_scores(folder, pictures):

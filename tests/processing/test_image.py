@@ -13,6 +13,7 @@ from paligemma2.processing.image import (
     BIG_VISION,
     BIG_VISION_NO_ANTIALIAS,
     HF,
+    VIDEO_FRAME,
     Resize,
     image_to_array,
     open_image,
@@ -273,6 +274,22 @@ def test_big_vision_is_bilinear_cut_to_whole_numbers(resize, width, height):
     np.testing.assert_allclose(ours[~far_from_whole], np.rint(exact[~far_from_whole]), atol=1)
 
 
+@pytest.mark.parametrize("antialias", [True, False])
+@pytest.mark.parametrize(("width", "height"), [(61, 43), (9, 13), (28, 28), (200, 7), (1280, 720)])
+def test_a_resize_that_keeps_fractions_is_bilinear_and_not_rounded(antialias, width, height):
+    pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    exact = 2 * (bilinear(pixels, 28, antialias) / 255) - 1
+    ours = image_to_array(open_image(pixels), 28, Resize("bilinear", antialias, keep_fraction=True))
+    # A place in a wide picture is off by 1e-4 pixels in float32; steps of uint8 are 8e-3.
+    np.testing.assert_allclose(ours.transpose(1, 2, 0), exact, atol=3e-4)
+    assert ours.dtype == np.float32
+    assert ours.flags.c_contiguous
+
+
+def test_frames_of_videos_are_resized_without_antialias_and_keep_fractions():
+    assert Resize("bilinear", antialias=False, keep_fraction=True) == VIDEO_FRAME
+
+
 @pytest.mark.parametrize("resize", [HF, BIG_VISION, BIG_VISION_NO_ANTIALIAS])
 def test_one_colour_stays_that_colour(resize):
     for value in (0, 1, 77, 200, 254, 255):
@@ -284,6 +301,8 @@ def test_one_colour_stays_that_colour(resize):
 def test_a_resize_that_no_convention_has_is_refused():
     with pytest.raises(ConfigError, match="always resizes with antialias"):
         Resize("bicubic", antialias=False, convention="hugging_face")
+    with pytest.raises(ConfigError, match="to whole numbers"):
+        Resize("bicubic", convention="hugging_face", keep_fraction=True)
     with pytest.raises(ConfigError, match="no bicubic"):
         Resize("bicubic")
 

@@ -6,13 +6,15 @@ import pytest
 import torch
 from PIL import Image
 
-from paligemma2.errors import CheckpointError, InputError
+from paligemma2.errors import CheckpointError, ImageError, InputError
 from paligemma2.model.config import preset
 from paligemma2.processing import prompts
 from paligemma2.processing.image import BIG_VISION, HF
 from paligemma2.processing.processor import Processor
 from paligemma2.processing.tokenizer import LOCATION_TOKENS, MASK_TOKENS
-from paligemma2.types import Box, Example
+from paligemma2.processing.video import read_clip
+from paligemma2.types import Box, Clip, Example
+from tests.small_video import frame_numbers, save_clip
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (28, 28, 3), dtype=np.uint8)
 PROMPTS = (
@@ -146,6 +148,60 @@ def test_each_picture_is_prepared_once_and_kept_in_order(processor):
     assert batch.pixel_values.shape == (3, 3, 28, 28)
     assert batch.image_index.tolist() == [0, 1, 1, 2]
     torch.testing.assert_close(batch.pixel_values[0], batch.pixel_values[2], rtol=0, atol=0)
+
+
+@pytest.fixture(scope="module")
+def clip_file(tmp_path_factory):
+    return save_clip(tmp_path_factory.mktemp("video") / "clip.mp4", 6)
+
+
+def test_a_clip_is_as_many_pictures_as_it_has_frames(processor, clip_file):
+    clip = Clip(clip_file, num_frames=4, stride=2)
+    batch = processor.encode([Example(images=(PIXELS, clip, PIXELS), prefix="caption en")], train=False)
+    assert batch.token_ids[0].tolist() == processor.prompt_ids("caption en", num_images=6)
+    assert batch.pixel_values.shape == (4, 3, 28, 28)  # frames 0, 2, 4 and the picture
+    assert batch.image_index.tolist() == [0, 1, 2, 3, 1, 0]
+    frames = read_clip(clip, 28)
+    assert frame_numbers(frames) == [0, 2, 4, 0]
+    np.testing.assert_array_equal(batch.pixel_values[1:].numpy(), np.stack(frames[:3]))
+
+
+@pytest.mark.parametrize("resize", [HF, BIG_VISION])
+def test_frames_are_resized_as_frames_whatever_pictures_are(tiny, tiny_config, clip_file, resize):
+    clip = Clip(clip_file, num_frames=2)
+    frames = Processor(tiny, tiny_config, resize).frames(clip)
+    np.testing.assert_array_equal(np.stack(frames), np.stack(read_clip(clip, 28)))
+
+
+def test_a_clip_about_which_several_ask_is_read_once(processor, clip_file, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        "paligemma2.processing.processor.read_clip", lambda *a: read.append(a) or read_clip(*a)
+    )
+    clips = [Clip(clip_file, num_frames=2), Clip(clip_file, num_frames=2), Clip(clip_file, num_frames=3)]
+    examples = [Example(images=(clip,), suffix="cat") for clip in clips]
+    batch = processor.encode(examples, train=True)
+    assert len(read) == 2
+    assert batch.image_index.tolist() == [0, 1, 0, 1, 2, 3, 4]
+
+
+def test_a_clip_that_does_not_fit_is_refused_before_it_is_read(processor):
+    with pytest.raises(InputError, match=r"64 image \+ 2 text = 66 tokens"):
+        processor.encode([Example(images=(Clip("nowhere.mp4"),))], train=False)
+    with pytest.raises(InputError, match="num_frames is -1"):
+        processor.encode([Example(images=(PIXELS, PIXELS, Clip("nowhere.mp4", num_frames=-1)))], train=False)
+    with pytest.raises(ImageError, match=r"nowhere\.mp4: no such file"):
+        processor.encode([Example(images=(Clip("nowhere.mp4", num_frames=2),))], train=False)
+
+
+def test_pixels_that_are_ready_are_left_as_they_are(processor):
+    ready = np.random.default_rng(0).uniform(-1, 1, (3, 28, 28)).astype(np.float32)
+    assert processor.pixels(ready) is ready
+    for wrong in (ready * 127, ready * np.float32("nan")):
+        with pytest.raises(ImageError, match="float pixels from"):
+            processor.pixels(wrong)
+    with pytest.raises(ImageError, match="is not an image"):
+        processor.pixels(ready[:, :14])
 
 
 def test_prompts_are_padded_left_without_suffix_or_weights(processor, tiny):
