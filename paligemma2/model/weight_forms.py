@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,10 @@ from torch import Tensor, nn
 from paligemma2.model.half_linear import HalfLinear, fits_half, half_blocks
 from paligemma2.model.packed_linear import PackedLinear, packed_blocks
 from paligemma2.model.packed_table import PackedTable
+from paligemma2.model.quantized_linear import dynamic_layer, quantized_layer, quantized_table
+
+Quantization: TypeAlias = Literal["int8", "int4", "w8a8"]
+_DECODER_BLOCKS = "language_model.layers."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +31,14 @@ class WeightForm:
 
     Attributes:
         dtype: of activations, and of all weights that stay as they are.
-        linear: a linear layer with its weight (its bias may follow later) to what takes its place.
+        linear: the name of a linear layer and the layer with its weight (its bias may follow later) to what
+            takes its place.
         table: the same for the embedding that is the output layer too.
         threads: layers that are packed at once; 1 where packing uses all threads by itself.
     """
 
     dtype: torch.dtype
-    linear: Callable[[nn.Linear], nn.Module] | None = None
+    linear: Callable[[str, nn.Linear], nn.Module] | None = None
     table: Callable[[nn.Embedding], nn.Module] | None = None
     threads: int = 1
 
@@ -45,7 +52,7 @@ def packed_form(dtype: torch.dtype) -> WeightForm:
     """Packed for oneDNN, float32 or bfloat16."""
     return WeightForm(
         dtype=dtype,
-        linear=lambda linear: PackedLinear(linear.to(dtype)),
+        linear=lambda name, linear: PackedLinear(linear.to(dtype)),
         table=lambda table: PackedTable(table.to(dtype), packed_blocks(dtype)),
     )
 
@@ -54,10 +61,26 @@ def half_form() -> WeightForm:
     """16 bits in FBGEMM's layout, computing in float32; a weight too large for float16 stays in float32."""
     return WeightForm(
         dtype=torch.float32,
-        linear=lambda linear: HalfLinear(linear) if fits_half(linear.weight) else linear.float(),
+        linear=lambda name, linear: HalfLinear(linear) if fits_half(linear.weight) else linear.float(),
         table=lambda table: PackedTable(table, half_blocks()) if fits_half(table.weight) else table.float(),
         threads=torch.get_num_threads(),
     )
+
+
+def quantized_form(quantization: Quantization, dtype: torch.dtype) -> WeightForm:
+    """Weights of 8 or 4 bits, activations in `dtype`, or rounded to 8 bits in each product for "w8a8".
+
+    With "int4" the decoder's blocks have 4 bits; the image encoder and the table, which is the output layer
+    too, have 8.
+    """
+
+    def linear(name: str, linear: nn.Linear) -> nn.Module:
+        if quantization == "w8a8":
+            return dynamic_layer(linear)
+        is_small = quantization == "int4" and name.startswith(_DECODER_BLOCKS)
+        return quantized_layer(4 if is_small else 8, linear)
+
+    return WeightForm(dtype=dtype, linear=linear, table=partial(quantized_table, dtype))
 
 
 def fill(model: nn.Module, weights: Iterable[tuple[str, Tensor]], form: WeightForm, table: str) -> None:
@@ -110,7 +133,7 @@ def _put(model: nn.Module, name: str, tensor: Tensor, form: WeightForm, table: s
     parent, _, last = path.rpartition(".")
     if isinstance(owner, nn.Linear) and leaf == "weight" and form.linear is not None:
         owner.weight = nn.Parameter(tensor, requires_grad=False)
-        setattr(model.get_submodule(parent), last, form.linear(owner))
+        setattr(model.get_submodule(parent), last, form.linear(path, owner))
     elif isinstance(owner, nn.Embedding) and name == table and form.table is not None:
         owner.weight = nn.Parameter(tensor, requires_grad=False)
         setattr(model.get_submodule(parent), last, form.table(owner))
