@@ -6,9 +6,9 @@
 
 All ways compute the same block (attention with 264 tokens in the cache, soft-cap and rotary positions, MLP,
 four norms) from the same random weights. Each has two blocks of different weights, 156 MB of bfloat16 each,
-which take turns so that no cache holds them. All ways take turns in every round. A figure is the mean over a pass
-through the two blocks, of the best pass and of the median one. What comes out is compared with the block in float32: the relative error
-of what the block adds to its input, which must stay below the way's tolerance.
+which take turns so that no cache holds them. All ways take turns in every round. A figure is the mean over a
+pass through the two blocks, of the best pass and of the median one. What comes out is compared with the block
+in float32: the relative error of what the block adds to its input must stay below the way's tolerance.
 """
 
 import argparse
@@ -141,6 +141,7 @@ def main() -> None:
         rows, rate = measure(ways, cases, expected, arguments.rounds)
     report = {
         "machine": machine_name(CPU),
+        "tolerances": {name: way.tolerance for name, way in ways.items()},
         "versions": {name: version(name) for name in ("torch", "openvino", "nncf", "onnxruntime")},
         "read_bytes_per_second": rate,
         "rows": rows,

@@ -10,7 +10,7 @@ they expect: each is checked against the product in float32.
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,15 +54,16 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    rows: list[dict[str, Any]] = []
     cpu = torch.device("cpu")
-    rates = [read_rate(cpu)]
-    print("| matrix | tokens | way | ms | GB/s of its weights | GFLOP/s | relative error |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
     with torch.inference_mode():
-        for shape in SHAPES:
-            rows += measured(shape, arguments.rounds)
+        cases = [case for shape in SHAPES for case in prepared(shape)]
+        rates = [read_rate(cpu)]
+        for number in range(arguments.rounds):
+            for case in cases:
+                case.measure(is_first=number == 0)
             rates.append(read_rate(cpu))
+    rows = [case.row() for case in cases]
+    print(table(rows))
     print(f"\n{machine_name(cpu)}; it reads {max(rates) / 1e9:.1f} GB/s")
     if arguments.json:
         report = {"machine": machine_name(cpu), "torch": torch.__version__}
@@ -70,42 +71,65 @@ def main() -> None:
         arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
-def measured(shape: tuple[int, int], rounds: int) -> list[dict[str, Any]]:
-    """A row for each way and number of tokens, printed too."""
+@dataclass(kw_only=True)
+class Case:
+    """A way with a ring of matrices [rows, columns] and its input; `best` is in seconds."""
+
+    name: str
+    shape: tuple[int, int]
+    products: list[Product]
+    x: Tensor
+    error: float
+    best: float = float("inf")
+
+    def measure(self, *, is_first: bool) -> None:
+        """Some passes over the ring; none but the first of a slow way."""
+        if is_first or not WAYS[self.name].is_slow:
+            for _ in range(1 if len(self.x) > 4 or WAYS[self.name].is_slow else 5):
+                self.best = min(self.best, seconds(self.products, self.x))
+
+    def row(self) -> dict[str, Any]:
+        """What was measured."""
+        weights, tokens = self.shape[0] * self.shape[1], len(self.x)
+        return {
+            "matrix": f"{self.shape[0]} × {self.shape[1]}",
+            "tokens": tokens,
+            "way": self.name,
+            "seconds": self.best,
+            "bytes_per_second": weights * WAYS[self.name].bits / 8 / self.best,
+            "operations_per_second": 2 * tokens * weights / self.best,
+            "relative_error": self.error,
+        }
+
+
+def prepared(shape: tuple[int, int]) -> Iterator[Case]:
+    """Each way with 1, 4 and 264 tokens, checked."""
     torch.manual_seed(0)
     matrices = [torch.randn(shape) * shape[1] ** -0.5 for _ in range(RING)]
-    ring = {
-        name: [way.make(matrix) for matrix in matrices[: 1 if way.is_slow else RING]]
-        for name, way in WAYS.items()
-    }
-    rows = []
-    for tokens in (1, 4, 264):
-        x = torch.randn(tokens, shape[1])
-        expected = F.linear(x, matrices[0])
-        ways = {name: way for name, way in WAYS.items() if tokens < 264 or not way.is_slow}
-        inputs = {name: x.to(way.dtype) for name, way in ways.items()}
-        errors = {
-            name: float((ring[name][0](inputs[name]).float() - expected).norm() / expected.norm())
-            for name in ways
-        }
-        best = dict.fromkeys(ways, float("inf"))
-        for number in range(rounds):
-            for name, way in ways.items():
-                for _ in range(0 if way.is_slow and number else 1 if tokens > 4 else 4):
-                    best[name] = min(best[name], seconds(ring[name], inputs[name]))
-        for name, way in ways.items():
-            if not errors[name] < way.tolerance:
-                raise SystemExit(f"{name}: relative error {errors[name]:.3f}, not {way.tolerance}")
-            weights = shape[0] * shape[1]
-            row = {"matrix": shape, "tokens": tokens, "way": name, "seconds": best[name]}
-            row |= {"bytes_per_second": weights * way.bits / 8 / best[name]}
-            row |= {"flops": 2 * tokens * weights / best[name], "relative_error": errors[name]}
-            rows.append(row)
-            print(
-                f"| {shape[0]} × {shape[1]} | {tokens} | {name} | {best[name] * 1e3:.2f} | "
-                f"{row['bytes_per_second'] / 1e9:.1f} | {row['flops'] / 1e9:.0f} | {errors[name]:.3f} |"
-            )
-    return rows
+    for name, way in WAYS.items():
+        products = [way.make(matrix) for matrix in matrices[: 1 if way.is_slow else RING]]
+        for tokens in (1, 4) if way.is_slow else (1, 4, 264):
+            x = torch.randn(tokens, shape[1])
+            expected, x = F.linear(x, matrices[0]), x.to(way.dtype)
+            error = float((products[0](x).float() - expected).norm() / expected.norm())
+            if not error < way.tolerance:
+                raise SystemExit(f"{name}: relative error {error:.3f}, not {way.tolerance}")
+            yield Case(name=name, shape=shape, products=products, x=x, error=error)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows in Markdown, by matrix and number of tokens."""
+    lines = [
+        "| matrix | tokens | way | ms | GB/s of its weights | GFLOP/s | relative error |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in sorted(rows, key=lambda row: (row["matrix"], row["tokens"])):
+        rates = f"{row['bytes_per_second'] / 1e9:.1f} | {row['operations_per_second'] / 1e9:.0f}"
+        lines.append(
+            f"| {row['matrix']} | {row['tokens']} | {row['way']} | {row['seconds'] * 1e3:.2f} | {rates} | "
+            f"{row['relative_error']:.3f} |"
+        )
+    return "\n".join(lines)
 
 
 def plain(weight: Tensor) -> Product:
