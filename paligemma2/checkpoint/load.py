@@ -12,10 +12,12 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from paligemma2.checkpoint.layouts import EMBEDDING
 from paligemma2.checkpoint.open_checkpoint import Checkpoint, open_checkpoint
+from paligemma2.checkpoint.quantized_folder import SCALE, bits_of_weights, raise_again
 from paligemma2.checkpoint.weights import OnProgress, Weights, main_dtype, total_bytes
 from paligemma2.model.config import ModelConfig
+from paligemma2.model.low_bit import LowBits
 from paligemma2.model.paligemma2 import PaliGemma2Model
-from paligemma2.model.weight_forms import WeightForm, fill, plain_form
+from paligemma2.model.weight_forms import Quantization, WeightForm, fill, plain_form, quantized_form
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +50,14 @@ class LoadedModel:
 
     Attributes:
         folder: where its tokenizer and processor files would be.
+        quantization: how the weights are stored if in few bits.
     """
 
     model: PaliGemma2Model
     config: ModelConfig
     folder: Path
     report: LoadReport
+    quantization: Quantization | None = None
 
 
 def load_model(
@@ -63,6 +67,7 @@ def load_model(
     dtype: torch.dtype | None = None,
     config: ModelConfig | None = None,
     form_for: Callable[[torch.dtype], WeightForm] = plain_form,
+    may_be_quantized: bool = False,
     mesh: DeviceMesh | None = None,
     on_progress: OnProgress | None = None,
 ) -> LoadedModel:
@@ -76,6 +81,7 @@ def load_model(
         dtype: of the weights; None keeps the file's own.
         config: instead of the checkpoint's own.
         form_for: given the dtype of the weights, how they are kept; each takes its form as it is read.
+        may_be_quantized: whether a folder of weights of few bits is welcome; these keep their own form.
         mesh: processes that share the model; each keeps its part of a tensor as soon as that is read.
         on_progress: called with the bytes done and in all.
 
@@ -84,24 +90,41 @@ def load_model(
         ConfigError: its configuration makes no sense.
         CheckpointError: its weights are damaged or do not fit; all faults are named at once.
     """
-    checkpoint = open_checkpoint(source, config)
+    checkpoint = open_checkpoint(source, config, may_be_quantized=may_be_quantized)
     report = _report(checkpoint.weights)
     if report.num_zero_rows:
         log.info("%s has no filler rows; %d are zero", checkpoint.weights.path, report.num_zero_rows)
     with torch.device("meta"):
         model = PaliGemma2Model(checkpoint.config)
     read_as = dtype or report.stored_dtype
-    place = _placing(model, mesh, torch.device(device), read_as)
-    fill(model, _read_all(checkpoint, place, on_progress), form_for(read_as), table=EMBEDDING)
+    weights: Iterator[tuple[str, Tensor | LowBits]]
+    weights = _read_all(checkpoint, _placing(model, mesh, torch.device(device), read_as), on_progress)
+    form = form_for(read_as)
+    if checkpoint.quantization is not None:
+        weights = raise_again(weights, bits_of_weights(checkpoint.config, checkpoint.quantization))
+        form = quantized_form(checkpoint.quantization, form.dtype)
+    fill(model, weights, form, table=EMBEDDING)
     model.eval()
-    return LoadedModel(model=model, config=checkpoint.config, folder=checkpoint.folder, report=report)
+    return LoadedModel(
+        model=model,
+        config=checkpoint.config,
+        folder=checkpoint.folder,
+        report=report,
+        quantization=checkpoint.quantization,
+    )
 
 
 def _report(weights: Weights) -> LoadReport:
     stored = weights.tensors
     return LoadReport(
         layout=weights.layout,
-        stored_dtype=main_dtype(stored),
+        stored_dtype=main_dtype(
+            {
+                name: each
+                for name, each in stored.items()
+                if each.dtype.is_floating_point and SCALE not in name
+            }
+        ),
         num_tensors=len(stored),
         num_bytes=total_bytes(stored),
         num_zero_rows=weights.num_zero_rows,
@@ -112,12 +135,19 @@ def _placing(
     model: PaliGemma2Model, mesh: DeviceMesh | None, device: torch.device, dtype: torch.dtype
 ) -> Place:
     if mesh is None:
-        return lambda name, tensor: tensor.to(device, dtype)
+        return lambda name, tensor: tensor.to(
+            device, dtype if _is_plain(name, tensor.dtype) else tensor.dtype
+        )
     from paligemma2.model.parallel import own_share, parallelize  # which takes a second
 
     parallelize(model, mesh)
     parameters = dict(model.named_parameters())
     return lambda name, tensor: own_share(tensor, parameters[name], device, dtype)
+
+
+def _is_plain(name: str, dtype: torch.dtype) -> bool:
+    """Whether a stored tensor is a weight, bias or position in floating point, not a part of few bits."""
+    return dtype.is_floating_point and not name.endswith(SCALE)
 
 
 def _read_all(

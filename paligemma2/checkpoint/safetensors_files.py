@@ -1,6 +1,6 @@
 """Reading `model*.safetensors` of a Hugging Face folder: all headers first, then tensor by tensor."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +79,11 @@ class SafetensorsFolder:
 
 
 def open_folder(
-    folder: Path, expected: Mapping[str, tuple[int, ...]], *, compare_head: bool = True
+    folder: Path,
+    expected: Mapping[str, tuple[int, ...]],
+    *,
+    compare_head: bool = True,
+    integers: Collection[str] = (),
 ) -> SafetensorsFolder:
     """The weights of a folder, after all checks that need no weights in memory.
 
@@ -87,6 +91,7 @@ def open_folder(
         folder: with `model.safetensors`, or shards and their index.
         expected: our names and shapes of all tensors.
         compare_head: also read a stored output layer and compare it with the embedding.
+        integers: the names of those that must be whole numbers of 8 bits.
 
     Raises:
         CheckpointError: names all that is missing, unexpected, of a wrong shape, not floating point, stored
@@ -106,7 +111,7 @@ def open_folder(
                 places[name] = place
     is_complete = "damaged" not in problems and "absent" not in problems
     found = {name: place.tensor for name, place in places.items()}
-    check_tensors(found, expected, problems, is_complete=is_complete)
+    check_tensors(found, expected, problems, is_complete=is_complete, integers=integers)
     if not problems and compare_head:
         for head in heads:
             if not _is_same(head, places[EMBEDDING]):

@@ -1,7 +1,7 @@
 """What every file of weights offers, and how its faults are collected into one error."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -103,14 +103,16 @@ def check_tensors(
     problems: Problems,
     *,
     is_complete: bool = True,
+    integers: Collection[str] = (),
 ) -> None:
-    """Note tensors that are missing, unexpected, of a wrong shape, or integers.
+    """Note tensors that are missing, unexpected, of a wrong shape or kind.
 
     Args:
         found: what the headers say.
         expected: the names and shapes that must be there.
         problems: where to note.
         is_complete: False when a file could not be read, so that absence proves nothing.
+        integers: the names of those that must be int8 or uint8; all others are floating point.
     """
     for name, shape in expected.items():
         if name not in found:
@@ -119,8 +121,11 @@ def check_tensors(
             continue
         if found[name].shape != shape:
             problems.add("with a wrong shape", f"{name}: {list(found[name].shape)}, not {list(shape)}")
-        if not found[name].dtype.is_floating_point:
-            problems.add("not floating point", f"{name}: {str(found[name].dtype).removeprefix('torch.')}")
+        dtype = found[name].dtype
+        if name in integers and dtype not in (torch.int8, torch.uint8):
+            problems.add("not of 8 bits", f"{name}: {dtype_name(dtype)}")
+        if name not in integers and not dtype.is_floating_point:
+            problems.add("not floating point", f"{name}: {dtype_name(dtype)}")
     for name in found:
         if name not in expected:
             problems.add("unexpected", name)

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from paligemma2.cli.options import Model
+from paligemma2.cli.options import Model, Quantize
 from paligemma2.cli.terminal import print_note, print_table
 
 if TYPE_CHECKING:
     from paligemma2.inference.devices import Dtype
     from paligemma2.jobs.bench import BenchReport
+    from paligemma2.model.weight_forms import Quantization
 
 
 def bench(
@@ -27,6 +28,7 @@ def bench(
     repeats: Annotated[int, typer.Option(help="How often; the best counts.")] = 3,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    quantize: Quantize = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Measure this machine, and how near to its limits a model comes."""
@@ -37,6 +39,7 @@ def bench(
         is_random=random,
         device=device,
         dtype=cast("Dtype", dtype),
+        quantize=cast("Quantization | None", quantize),
         batches=tuple(batch or BenchConfig.batches),
         tokens=tokens,
         repeats=repeats,
@@ -46,7 +49,7 @@ def bench(
         figures = [dataclasses.asdict(each) | {"fraction": each.fraction} for each in report.figures]
         print(json.dumps(dataclasses.asdict(report) | {"figures": figures}))
     else:
-        print_table(_rows(report), title=f"{report.model}, {report.dtype}, {report.machine}")
+        print_table(_rows(report), title=f"{report.model}, {report.weights}, {report.machine}")
 
 
 def _rows(report: "BenchReport") -> dict[str, str]:

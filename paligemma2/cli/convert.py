@@ -1,12 +1,15 @@
 """`paligemma2 convert`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from paligemma2.cli.options import Source, checkpoint_path, stored_dtype
+from paligemma2.cli.options import Quantize, Source, checkpoint_path, stored_dtype
 from paligemma2.cli.terminal import bytes_bar, print_note
+
+if TYPE_CHECKING:
+    from paligemma2.model.weight_forms import Quantization
 
 
 def convert(
@@ -17,9 +20,10 @@ def convert(
     dtype: Annotated[
         str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="as in SOURCE")
     ] = None,
+    quantize: Quantize = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")] = False,
 ) -> None:
-    """Write a checkpoint in another layout or dtype."""
+    """Write a checkpoint in another layout or dtype, or with weights of few bits."""
     from paligemma2.jobs.convert import run
 
     with bytes_bar("converting") as on_progress:
@@ -27,6 +31,7 @@ def convert(
             checkpoint_path(source),
             destination,
             dtype=stored_dtype(dtype),
+            quantize=cast("Quantization | None", quantize),
             overwrite=overwrite,
             on_progress=on_progress,
         )

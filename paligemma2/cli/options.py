@@ -25,6 +25,9 @@ Model = Annotated[
 Source = Annotated[
     str, typer.Argument(help="'tiny', a folder, a big_vision .npz, or a hub id.", show_default=False)
 ]
+Quantize = Annotated[
+    str | None, typer.Option(help="int8, int4 or w8a8: weights of 8 or 4 bits.", show_default="as they are")
+]
 _DTYPES = ("float32", "bfloat16", "float16")
 
 

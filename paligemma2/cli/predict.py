@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from paligemma2.cli.options import Model, decoding_of
+from paligemma2.cli.options import Model, Quantize, decoding_of
 from paligemma2.cli.processes import first_process_speaks, is_first_process
 from paligemma2.cli.terminal import AnswersBar, print_error, print_note
 from paligemma2.errors import CheckpointError, InputError
@@ -17,6 +17,7 @@ from paligemma2.types import Clip
 if TYPE_CHECKING:
     from paligemma2.inference.devices import Dtype
     from paligemma2.jobs.predict import Answer, PredictConfig
+    from paligemma2.model.weight_forms import Quantization
 
 _SHOWN = 3
 _PROMPT_HELP = "'caption en', 'ocr', 'answer en QUESTION', 'detect THING ; THING', …"
@@ -80,6 +81,7 @@ def predict(
     batch_size: BatchSize = 8,
     device: Device = "auto",
     dtype: ComputeDtype = "auto",
+    quantize: Quantize = None,
     tensor_parallel: TensorParallel = False,
 ) -> None:
     """Ask a model about pictures or videos.
@@ -110,6 +112,7 @@ def predict(
         batch_size=batch_size,
         device=device,
         dtype=cast("Dtype", dtype),
+        quantize=cast("Quantization | None", quantize),
         tensor_parallel=tensor_parallel,
         adapter=adapter,
         constrained=constrained,

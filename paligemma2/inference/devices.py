@@ -7,7 +7,14 @@ import torch
 from paligemma2.errors import InputError
 from paligemma2.model.half_linear import has_half_kernels
 from paligemma2.model.packed_linear import has_packed_kernels
-from paligemma2.model.weight_forms import WeightForm, half_form, packed_form, plain_form
+from paligemma2.model.weight_forms import (
+    Quantization,
+    WeightForm,
+    half_form,
+    packed_form,
+    plain_form,
+    quantized_form,
+)
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 _DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -71,7 +78,13 @@ def has_bfloat16_arithmetic() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def form_for(device: torch.device, dtype: torch.dtype, *, may_pack: bool = True) -> WeightForm:
+def form_for(
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    may_pack: bool = True,
+    quantize: Quantization | None = None,
+) -> WeightForm:
     """How weights of a dtype are kept on a device so that it computes fast with them.
 
     On the CPU they are packed for the kernels of oneDNN, or for those of FBGEMM where the processor can only
@@ -81,9 +94,13 @@ def form_for(device: torch.device, dtype: torch.dtype, *, may_pack: bool = True)
         device: where they are.
         dtype: of the weights.
         may_pack: False leaves them as they are, for a model that is trained or that processes share.
+        quantize: round them to 8 or 4 bits.
     """
     if dtype == torch.float16:
         dtype = torch.float32
+    if quantize is not None:
+        is_slow = device.type == "cpu" and dtype == torch.bfloat16 and not has_bfloat16_arithmetic()
+        return quantized_form(quantize, torch.float32 if is_slow else dtype)
     if device.type != "cpu" or not may_pack:
         return plain_form(dtype)
     if dtype == torch.bfloat16 and not has_bfloat16_arithmetic():

@@ -7,12 +7,14 @@ from pathlib import Path
 from paligemma2.assets import TINY_FOLDER
 from paligemma2.checkpoint.adapter import read_adapter
 from paligemma2.checkpoint.load import load_model
+from paligemma2.checkpoint.quantized_folder import check_quantization
 from paligemma2.checkpoint.weights import OnProgress
 from paligemma2.errors import InputError
 from paligemma2.inference.devices import Dtype, device_named, dtype_named, dtype_on, form_for
 from paligemma2.inference.predictor import PaliGemma2
 from paligemma2.inference.processes import join_processes
 from paligemma2.model.lora import attach
+from paligemma2.model.weight_forms import Quantization
 from paligemma2.processing.processor import Processor
 
 
@@ -22,6 +24,7 @@ def load(
     device: str = "auto",
     dtype: Dtype = "auto",
     mask_codec: str | Path = "default",
+    quantize: Quantization | None = None,
     for_training: bool = False,
     adapter: str | Path | Mapping[str, str | Path] | None = None,
     tensor_parallel: bool = False,
@@ -37,6 +40,9 @@ def load(
             model. A CPU without bfloat16 instructions keeps such weights in 16 bits and computes in float32.
         mask_codec: what turns mask tokens into masks: "default" (that of the small model), or a file such as
             `vae-oid.npz` for the released checkpoints. It is read when a mask is first asked for.
+        quantize: round the weights as they are read: "int8", "int4" (the decoder's blocks; the rest to 8
+            bits) or "w8a8" (8 bits, and activations too). A folder made by `paligemma2 convert --quantize`
+            is loaded as it is without this.
         for_training: weights stay as they are and can be trained and saved; otherwise they are packed for the
             kernels of a CPU, which is faster.
         adapter: a folder of `peft` with a LoRA for this model, which all requests go through; or several by
@@ -61,6 +67,14 @@ def load(
     else:
         torch_device = device_named(device)
     torch_dtype = dtype_on(torch_device, torch_dtype)
+    may_pack = mesh is None and not for_training
+    if quantize is not None:
+        check_quantization(quantize)
+        if not may_pack:
+            raise InputError(
+                f"quantize is {quantize!r} for a model that is trained or that processes share",
+                hint="leave one of them out",
+            )
     folder = TINY_FOLDER if is_tiny else source
     try:
         loaded = load_model(
@@ -68,7 +82,8 @@ def load(
             device=torch_device,
             dtype=torch_dtype,
             mesh=mesh,
-            form_for=partial(form_for, torch_device, may_pack=mesh is None and not for_training),
+            form_for=partial(form_for, torch_device, may_pack=may_pack, quantize=quantize),
+            may_be_quantized=may_pack,
             on_progress=on_progress,
         )
     except InputError as error:
@@ -76,6 +91,11 @@ def load(
             raise
         hint = f"{error.hint}; 'tiny' is the small model inside this package"
         raise InputError(error.message, hint=hint) from error
+    if quantize is not None and loaded.quantization not in (None, quantize):
+        raise InputError(
+            f"{loaded.folder} holds {loaded.quantization} weights already, quantize is {quantize!r}",
+            hint="leave quantize out",
+        )
     processor = Processor.from_folder(loaded.folder, loaded.config)
     adapters = _by_name(adapter)
     attach(loaded.model, {name: read_adapter(path, loaded.config) for name, path in adapters.items()})

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from paligemma2.checkpoint.layouts import EMBEDDING
+from paligemma2.checkpoint.quantized_folder import check_quantization
 from paligemma2.errors import InputError
 from paligemma2.inference.decoding import decode
 from paligemma2.inference.devices import (
@@ -28,7 +29,7 @@ from paligemma2.model.config import ModelConfig, preset, variant_name
 from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.model.piecewise import finish
 from paligemma2.model.prefix_mask import PrefixLayout
-from paligemma2.model.weight_forms import refill, stored_bytes
+from paligemma2.model.weight_forms import Quantization, refill, stored_bytes
 from paligemma2.processing.processor import ModelInputs
 from paligemma2.types import Decoding
 
@@ -46,6 +47,7 @@ class BenchConfig:
         is_random: random weights instead of a checkpoint's.
         device: as for `load`.
         dtype: as for `load`.
+        quantize: as for `load`.
         batches: numbers of prompts that are answered at once.
         tokens: of an answer.
         repeats: how often each figure is taken; the best counts.
@@ -55,6 +57,7 @@ class BenchConfig:
     is_random: bool = False
     device: str = "auto"
     dtype: Dtype = "auto"
+    quantize: Quantization | None = None
     batches: tuple[int, ...] = (1, 4)
     tokens: int = 16
     repeats: int = 3
@@ -96,7 +99,7 @@ class BenchReport:
     Attributes:
         machine: processor or GPU, and the number of threads.
         model: the variant.
-        dtype: that the model computes in.
+        weights: the dtype that the model computes in, or the kind of few bits.
         weight_bytes: of the weights as they are kept.
         peak_bytes: the largest resident memory of the process, or the largest allocated on the GPU.
     """
@@ -104,7 +107,7 @@ class BenchReport:
     machine: str
     versions: dict[str, str]
     model: str
-    dtype: str
+    weights: str
     limits: Limits
     figures: tuple[Figure, ...]
     weight_bytes: int
@@ -120,12 +123,15 @@ def run(config: BenchConfig, on_event: Callable[[str], None] = lambda message: N
         CheckpointError: the checkpoint is damaged.
     """
     device = device_named(config.device)
+    if config.quantize is not None:
+        check_quantization(config.quantize)
     if config.is_random:
         model = random_model(preset(str(config.source)))
         dtype = dtype_named(config.dtype) or model.dtype
-        refill(model.to(device, dtype), form_for(device, dtype), table=EMBEDDING)
+        form = form_for(device, dtype, quantize=config.quantize)
+        refill(model.to(device, dtype), form, table=EMBEDDING)
     else:
-        model = load(config.source, device=config.device, dtype=config.dtype).model
+        model = load(config.source, device=config.device, dtype=config.dtype, quantize=config.quantize).model
     on_event("measuring the machine")
     limits = Limits(flops_per_second=matrix_rate(device), bytes_per_second=read_rate(device))
     figures: list[Figure] = []
@@ -136,7 +142,7 @@ def run(config: BenchConfig, on_event: Callable[[str], None] = lambda message: N
         machine=machine_name(device),
         versions=versions(),
         model=variant_name(model.config),
-        dtype=str(model.dtype).removeprefix("torch."),
+        weights=config.quantize or str(model.dtype).removeprefix("torch."),
         limits=limits,
         figures=tuple(figures),
         weight_bytes=stored_bytes(model),

@@ -14,10 +14,18 @@ from paligemma2.checkpoint.big_vision_npz import infer_config, write_npz
 from paligemma2.checkpoint.config_json import config_to_json, read_config
 from paligemma2.checkpoint.layouts import big_vision_arrays, stored_name
 from paligemma2.checkpoint.open_checkpoint import Checkpoint, open_checkpoint
+from paligemma2.checkpoint.quantized_folder import (
+    bits_of_weights,
+    check_quantization,
+    lower,
+    mark,
+    stored_tensors,
+)
 from paligemma2.checkpoint.safetensors_writer import SafetensorsWriter
 from paligemma2.checkpoint.save import write_settings
 from paligemma2.checkpoint.weights import OnProgress, StoredTensor, dtype_name, main_dtype, total_bytes
 from paligemma2.errors import CheckpointError, InputError
+from paligemma2.model.weight_forms import Quantization
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +37,7 @@ class ConvertReport:
     Attributes:
         source: the folder or file that was read.
         destination: the folder or file that was written.
-        dtype: of most numbers written.
+        dtype: of most numbers written, or the kind of few bits.
         num_tensors: tensors of the model.
         num_dropped_rows: rows of the vocabulary (`<image>` and filler) that have no place in a `.npz`.
         num_zero_rows: rows that the source did not hold and that were written as zeros.
@@ -50,6 +58,7 @@ def run(
     destination: str | Path,
     *,
     dtype: torch.dtype | None = None,
+    quantize: Quantization | None = None,
     overwrite: bool = False,
     on_progress: OnProgress | None = None,
 ) -> ConvertReport:
@@ -59,11 +68,12 @@ def run(
         source: a Hugging Face folder, a big_vision `.npz`, or a hub id.
         destination: a big_vision file if it ends in `.npz`, else a Hugging Face folder.
         dtype: of the stored weights; None keeps that of each tensor.
+        quantize: round weights to 8 or 4 bits, for a folder that can only be loaded to predict.
         overwrite: replace what exists.
         on_progress: called with the bytes read and in all.
 
     Raises:
-        InputError: no such source, or the destination exists.
+        InputError: no such source, the destination exists, or a `.npz` is to be quantised.
         ConfigError: the source's configuration makes no sense.
         CheckpointError: its weights are damaged or do not fit.
         WorkError: the disk is full; what was there before is unchanged.
@@ -73,9 +83,13 @@ def run(
         raise InputError(f"{destination} would be written over itself", hint="give another destination")
     dtypes = {name: dtype or tensor.dtype for name, tensor in checkpoint.weights.tensors.items()}
     progress = _Progress(total_bytes(checkpoint.weights.tensors), on_progress)
-    if destination.suffix == ".npz":
-        return _to_npz(checkpoint, destination, dtypes, overwrite, progress)
-    return _to_folder(checkpoint, destination, dtypes, overwrite, progress)
+    if quantize is not None:
+        check_quantization(quantize)
+    if destination.suffix != ".npz":
+        return _to_folder(checkpoint, destination, dtypes, quantize, overwrite, progress)
+    if quantize is not None:
+        raise InputError("a .npz holds no quantised weights", hint="give a folder as the destination")
+    return _to_npz(checkpoint, destination, dtypes, overwrite, progress)
 
 
 class _Progress:
@@ -93,25 +107,31 @@ def _to_folder(
     checkpoint: Checkpoint,
     destination: Path,
     dtypes: Mapping[str, torch.dtype],
+    quantize: Quantization | None,
     overwrite: bool,
     progress: _Progress,
 ) -> ConvertReport:
     weights = checkpoint.weights
     planned = {name: StoredTensor(stored.shape, dtypes[name]) for name, stored in weights.tensors.items()}
-    announced = {stored_name(name, "legacy"): tensor for name, tensor in planned.items()}
+    bits = {} if quantize is None else bits_of_weights(checkpoint.config, quantize)
+    kept = stored_tensors(planned, bits)
+    announced = {stored_name(name, "legacy"): tensor for name, tensor in kept.items()}
     with new_folder(destination, overwrite=overwrite) as partial:
         copied = write_settings(
             partial, checkpoint.config, dtype=main_dtype(planned), files_from=checkpoint.folder
         )
         with SafetensorsWriter(partial, announced) as writer:
             for name, tensor in weights.stream():
-                writer.write(stored_name(name, "legacy"), progress.add(tensor))
+                for part, stored in lower(name, progress.add(tensor), bits):
+                    writer.write(stored_name(part, "legacy"), stored)
+        if quantize is not None:
+            mark(partial, quantize)
     if weights.num_zero_rows:
         log.info("%d filler rows of the vocabulary are written as zeros", weights.num_zero_rows)
     return ConvertReport(
         source=weights.path,
         destination=destination,
-        dtype=dtype_name(main_dtype(planned)),
+        dtype=quantize or dtype_name(main_dtype(planned)),
         num_tensors=len(planned),
         num_zero_rows=weights.num_zero_rows,
         tokenizer_files=copied,

@@ -26,6 +26,7 @@ from paligemma2.inference.predictor import (
 )
 from paligemma2.inference.settings import check_decoding
 from paligemma2.jobs.predict_sheet import ResultSheet, check_sheet
+from paligemma2.model.weight_forms import Quantization
 from paligemma2.processing.image import open_image
 from paligemma2.processing.tokenizer import Tokenizer
 from paligemma2.processing.video import check_clip, clip_size
@@ -55,6 +56,7 @@ class PredictConfig:
             than one question.
         device: see `paligemma2.load`.
         dtype: see `paligemma2.load`.
+        quantize: see `paligemma2.load`.
         tensor_parallel: see `paligemma2.load`.
         constrained: answers to a `detect` or `segment` prompt can only be objects with the labels in it.
         adapter: see `paligemma2.load`; a folder, or None.
@@ -81,6 +83,7 @@ class PredictConfig:
     batch_size: int = 8
     device: str = "auto"
     dtype: Dtype = "auto"
+    quantize: Quantization | None = None
     tensor_parallel: bool = False
     adapter: Path | None = None
     constrained: bool = False
@@ -255,6 +258,7 @@ def _load(config: PredictConfig, on_load: OnProgress | None) -> PaliGemma2:
         config.model,
         device=config.device,
         dtype=config.dtype,
+        quantize=config.quantize,
         mask_codec=config.mask_codec or "default",
         adapter=config.adapter,
         tensor_parallel=config.tensor_parallel,

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paligemma2.model import low_bit_kernel
-from paligemma2.model.low_bit import GROUP, Bits, LowBits, quantize, restore, round_activations
+from paligemma2.model.low_bit import GROUP, LowBits, quantize, restore, round_activations
 
 Multiply: TypeAlias = Callable[[Tensor], Tensor]
 """[tokens, in] to [tokens, out] in the same dtype."""
@@ -86,21 +86,6 @@ class QuantizedTable(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """The product with every row: [..., width] to float32 [..., rows]."""
         return _with_bias(self._multiply, hidden.float(), None)
-
-
-def quantized_layer(bits: Bits, linear: nn.Linear) -> QuantizedLinear:
-    """A layer with its weight rounded to so many bits."""
-    return QuantizedLinear(quantize(linear.weight.detach(), bits), linear.bias)
-
-
-def dynamic_layer(linear: nn.Linear) -> DynamicLinear:
-    """A layer with its weight rounded to 8 bits, whose activations will be too."""
-    return DynamicLinear(quantize(linear.weight.detach(), 8), linear.bias)
-
-
-def quantized_table(dtype: torch.dtype, table: nn.Embedding) -> QuantizedTable:
-    """A table rounded to 8 bits."""
-    return QuantizedTable(quantize(table.weight.detach(), 8), dtype)
 
 
 def _with_bias(multiply: Multiply, x: Tensor, bias: Tensor | None) -> Tensor:

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from paligemma2.model.half_linear import HalfLinear, fits_half, half_blocks
+from paligemma2.model.low_bit import Bits, LowBits, quantize
 from paligemma2.model.packed_linear import PackedLinear, packed_blocks
 from paligemma2.model.packed_table import PackedTable
-from paligemma2.model.quantized_linear import dynamic_layer, quantized_layer, quantized_table
+from paligemma2.model.quantized_linear import DynamicLinear, QuantizedLinear, QuantizedTable
 
 Quantization: TypeAlias = Literal["int8", "int4", "w8a8"]
 _DECODER_BLOCKS = "language_model.layers."
@@ -34,12 +35,16 @@ class WeightForm:
         linear: the name of a linear layer and the layer with its weight (its bias may follow later) to what
             takes its place.
         table: the same for the embedding that is the output layer too.
+        low_linear: a weight that has few bits already, and the bias, to a linear layer.
+        low_table: a weight that has few bits already to the embedding.
         threads: layers that are packed at once; 1 where packing uses all threads by itself.
     """
 
     dtype: torch.dtype
     linear: Callable[[str, nn.Linear], nn.Module] | None = None
     table: Callable[[nn.Embedding], nn.Module] | None = None
+    low_linear: Callable[[LowBits, Tensor | None], nn.Module] | None = None
+    low_table: Callable[[LowBits], nn.Module] | None = None
     threads: int = 1
 
 
@@ -67,23 +72,39 @@ def half_form() -> WeightForm:
     )
 
 
+def bits_of(quantization: Quantization, name: str) -> Bits:
+    """Of the weights of a linear layer: 4 in the decoder's blocks with "int4", else 8."""
+    return 4 if quantization == "int4" and name.startswith(_DECODER_BLOCKS) else 8
+
+
 def quantized_form(quantization: Quantization, dtype: torch.dtype) -> WeightForm:
     """Weights of 8 or 4 bits, activations in `dtype`, or rounded to 8 bits in each product for "w8a8".
 
     With "int4" the decoder's blocks have 4 bits; the image encoder and the table, which is the output layer
     too, have 8.
     """
+    layer: type[DynamicLinear | QuantizedLinear] = (
+        DynamicLinear if quantization == "w8a8" else QuantizedLinear
+    )
 
     def linear(name: str, linear: nn.Linear) -> nn.Module:
-        if quantization == "w8a8":
-            return dynamic_layer(linear)
-        is_small = quantization == "int4" and name.startswith(_DECODER_BLOCKS)
-        return quantized_layer(4 if is_small else 8, linear)
+        return layer(quantize(linear.weight.detach(), bits_of(quantization, name)), linear.bias)
 
-    return WeightForm(dtype=dtype, linear=linear, table=partial(quantized_table, dtype))
+    def table(table: nn.Embedding) -> nn.Module:
+        return QuantizedTable(quantize(table.weight.detach(), 8), dtype)
+
+    return WeightForm(
+        dtype=dtype,
+        linear=linear,
+        table=table,
+        low_linear=layer,
+        low_table=partial(QuantizedTable, dtype=dtype),
+    )
 
 
-def fill(model: nn.Module, weights: Iterable[tuple[str, Tensor]], form: WeightForm, table: str) -> None:
+def fill(
+    model: nn.Module, weights: Iterable[tuple[str, Tensor | LowBits]], form: WeightForm, table: str
+) -> None:
     """Give a model on the meta device its weights, each in its form as soon as it is there.
 
     Args:
@@ -96,7 +117,7 @@ def fill(model: nn.Module, weights: Iterable[tuple[str, Tensor]], form: WeightFo
     with ThreadPoolExecutor(form.threads) as pool:
         waiting: deque[Future[None]] = deque()
         for name, tensor in weights:
-            if tensor.dim() < 2:
+            if isinstance(tensor, Tensor) and tensor.dim() < 2:
                 later.append((name, tensor))
                 continue
             waiting.append(pool.submit(_put, model, name, tensor, form, table))
@@ -115,7 +136,7 @@ def refill(model: nn.Module, form: WeightForm, table: str) -> None:
     """Bring a model that has its weights into a form, a few at a time."""
     names = [name for name, _ in model.named_parameters()]
 
-    def taken_out() -> Iterator[tuple[str, Tensor]]:
+    def taken_out() -> Iterator[tuple[str, Tensor | LowBits]]:
         for name in names:
             weight = model.get_parameter(name).detach()
             path, _, leaf = name.rpartition(".")
@@ -127,11 +148,16 @@ def refill(model: nn.Module, form: WeightForm, table: str) -> None:
 
 
 @torch.no_grad()
-def _put(model: nn.Module, name: str, tensor: Tensor, form: WeightForm, table: str) -> None:
+def _put(model: nn.Module, name: str, tensor: Tensor | LowBits, form: WeightForm, table: str) -> None:
     path, _, leaf = name.rpartition(".")
     owner = model.get_submodule(path)
     parent, _, last = path.rpartition(".")
-    if isinstance(owner, nn.Linear) and leaf == "weight" and form.linear is not None:
+    if isinstance(tensor, LowBits):
+        assert form.low_linear is not None
+        assert form.low_table is not None
+        low = form.low_table(tensor) if name == table else form.low_linear(tensor, owner.bias)  # type: ignore[arg-type]
+        setattr(model.get_submodule(parent), last, low)
+    elif isinstance(owner, nn.Linear) and leaf == "weight" and form.linear is not None:
         owner.weight = nn.Parameter(tensor, requires_grad=False)
         setattr(model.get_submodule(parent), last, form.linear(path, owner))
     elif isinstance(owner, nn.Embedding) and name == table and form.table is not None:

@@ -9,6 +9,7 @@ from paligemma2.checkpoint.save import save_model
 from paligemma2.errors import CheckpointError, InputError
 from paligemma2.inference import devices
 from paligemma2.inference.loading import load
+from paligemma2.jobs.convert import run as convert
 from tests.small_adapter import save_random_adapter
 from tests.small_model import save_small_model, small_config
 
@@ -97,3 +98,36 @@ def test_a_single_adapter_is_called_as_its_folder_is(folder, adapters, monkeypat
     assert load(folder, adapter=".").adapter == "second"
     assert load(folder, adapter=str(adapters["first"])).adapter == "first"
     assert load(folder, adapter=adapters).adapter is None
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4", "w8a8"])
+def test_rounded_weights_write_nearly_as_likely_answers(folder, array, kind):
+    whole = load(folder, device="cpu")
+    rounded = load(folder, device="cpu", quantize=kind)
+    (answer,) = whole.generate(array, "caption en", 6)
+    (scored,), (again,) = (
+        each.score(array, "caption en", [answer.text or "cat"]) for each in (whole, rounded)
+    )
+    assert again.log_prob == pytest.approx(scored.log_prob, rel=0.5)
+    assert again.log_prob != scored.log_prob
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"quantize": "int3"}, "quantize is 'int3'"),
+        ({"quantize": "int8", "for_training": True}, "for a model that is trained"),
+    ],
+)
+def test_quantising_that_makes_no_sense_is_refused(folder, settings, match):
+    with pytest.raises(InputError, match=match):
+        load(folder, **settings)
+
+
+def test_a_folder_of_few_bits_is_not_rounded_again(folder, tmp_path):
+    convert(folder, tmp_path / "low", quantize="int8")
+    assert load(tmp_path / "low", quantize="int8")
+    with pytest.raises(InputError, match="holds int8 weights already, quantize is 'int4'"):
+        load(tmp_path / "low", quantize="int4")
+    with pytest.raises(InputError, match="can only be loaded to predict"):
+        load(tmp_path / "low", for_training=True)

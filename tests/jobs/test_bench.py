@@ -30,7 +30,7 @@ def test_every_figure_is_taken_and_has_its_floor(tmp_path: Path) -> None:
     names = [figure.name for figure in report.figures]
     assert names == [f"{what}_b{batch}" for batch in (1, 3) for what in ("images", "first_token", "decode")]
     assert all(figure.seconds > 0 and figure.floor > 0 for figure in report.figures)
-    assert report.dtype == "float32"
+    assert report.weights == "float32"
     assert report.limits.flops_per_second > 1e9
     assert report.limits.bytes_per_second > 1e8
     parameters = sum(parameter.numel() for parameter in random_parameters(folder))

@@ -109,3 +109,9 @@ def test_a_damaged_source_leaves_nothing(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(CheckpointError, match="damaged"):
         convert.run(folder, tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_npz_cannot_be_quantised(tmp_path: Path, folder: Path) -> None:
+    with pytest.raises(InputError, match=r"a \.npz holds no quantised weights"):
+        convert.run(folder, tmp_path / "low.npz", quantize="int8")
+    assert not (tmp_path / "low.npz").exists()
