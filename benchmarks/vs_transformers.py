@@ -1,15 +1,19 @@
-"""Time to the first token, time per token, and start-up, against transformers on the same random weights.
+"""Time to the first token, time per token, start-up and memory against transformers, on the same weights.
 
     python benchmarks/vs_transformers.py
     python benchmarks/vs_transformers.py --layers 4 --json benchmarks/results/vs_transformers.json
+    python benchmarks/vs_transformers.py --llama PEERS/bin/python --gguf q4_0.gguf
 
-A checkpoint of the real widths is written to a temporary folder. The two sides alternate as processes of
-their own, each of which loads it and answers the same prompts greedily; a figure is the best of all rounds.
-With `--layers` both towers have fewer blocks, so that a slow machine is done in minutes.
+A checkpoint of the real widths with random weights is written to a temporary folder. All sides
+(transformers, this package in bfloat16 and with weights of few bits, and llama.cpp where `--llama` names a
+Python that has it, see `llama_cpp_peer.py`) alternate as processes of their own, each of which loads the
+checkpoint and answers the same prompts greedily; a figure is the best of all rounds. With `--layers` both
+towers have fewer blocks, so that a slow machine is done in minutes.
 
-Floors are arithmetic: multiplications over the best matrix rate measured here, bytes of weights over the best
-read rate. What is written is compared too: the token that we find most likely after each of the peer's tokens
-should be, for the peer, within 2 units in the last place of bfloat16 of its own best.
+Floors are arithmetic: multiplications over the best matrix rate measured here, bytes of weights as they are
+kept over the best read rate, measured around the very steps. What is written is compared too: in float32, on
+a model of two blocks, tokens must be the same; in bfloat16 the token that we find most likely after each of
+the peer's should be, for the peer, within 2 units in the last place of bfloat16 of its own best.
 """
 
 import argparse
@@ -17,11 +21,11 @@ import dataclasses
 import itertools
 import json
 import math
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,7 +44,6 @@ from paligemma2.jobs.bench import (
     floors,
     machine_name,
     matrix_rate,
-    parameter_counts,
     peak_bytes,
     random_model,
     random_prompts,
@@ -48,11 +51,15 @@ from paligemma2.jobs.bench import (
 )
 from paligemma2.jobs.versions import versions
 from paligemma2.model.config import ModelConfig, preset
+from paligemma2.model.weight_forms import Quantization, stored_bytes
 from paligemma2.processing.processor import ModelInputs
 from paligemma2.types import Decoding
 
 BATCHES = (1, 4)
 CPU = torch.device("cpu")
+OURS, PEER = "bfloat16", "transformers"
+FEW_BITS: tuple[Quantization, ...] = ("int8", "int4", "w8a8")
+CHECKED_LAYERS = 2
 
 
 def main() -> None:
@@ -62,18 +69,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=16, help="tokens of an answer")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--llama", help="a Python in which llama_cpp_peer.py runs")
+    parser.add_argument("--gguf", type=Path, help="its weights, kept or made here")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--side", choices=list(SIDES), help=argparse.SUPPRESS)
+    parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--dtype", default="bfloat16", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.side:
-        measured = measure_side(SIDES[arguments.side](arguments.folder), arguments)
-        print(json.dumps(measured))
+        print(json.dumps(measure_side(arguments)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        report = compare(config_of(arguments.size, arguments.layers), Path(folder), arguments)
+        report = compare(Path(folder), arguments)
     print(table(report))
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
@@ -94,10 +103,16 @@ def config_of(size: str, layers: int | None) -> ModelConfig:
 
 
 class Ours:
-    """This package."""
+    """This package.
 
-    def __init__(self, folder: Path) -> None:
-        loaded = load_model(folder, form_for=partial(form_for, CPU))
+    Args:
+        folder: of the checkpoint.
+        dtype: of the weights.
+        quantize: how they are rounded, or None.
+    """
+
+    def __init__(self, folder: Path, dtype: torch.dtype, quantize: Quantization | None) -> None:
+        loaded = load_model(folder, dtype=dtype, form_for=partial(form_for, CPU, quantize=quantize))
         self.model, self.config = loaded.model, loaded.config
 
     def answer(self, inputs: ModelInputs, tokens: int) -> tuple[list[float], list[int]]:
@@ -123,10 +138,10 @@ class Ours:
 class Peer:
     """transformers, as a user would call it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, dtype: torch.dtype) -> None:
         from transformers import PaliGemmaForConditionalGeneration
 
-        self.model = PaliGemmaForConditionalGeneration.from_pretrained(folder, dtype=torch.bfloat16).eval()
+        self.model = PaliGemmaForConditionalGeneration.from_pretrained(folder, dtype=dtype).eval()
         self.config = read_config(folder)
         self.logits = torch.empty(0)
 
@@ -143,7 +158,7 @@ class Peer:
                 input_ids=inputs.token_ids,
                 attention_mask=torch.ones_like(inputs.token_ids),
                 token_type_ids=torch.zeros_like(inputs.token_ids),
-                pixel_values=inputs.pixel_values.bfloat16(),
+                pixel_values=inputs.pixel_values.to(self.model.dtype),
                 max_new_tokens=tokens,
                 min_new_tokens=tokens,
                 do_sample=False,
@@ -156,100 +171,156 @@ class Peer:
         return times, ids
 
 
-SIDES: dict[str, Callable[[Path], Any]] = {"ours": Ours, "transformers": Peer}
-
-
-def measure_side(side: Any, arguments: argparse.Namespace) -> dict[str, Any]:
-    """What one process measures: seconds by row, the tokens, and the largest resident memory."""
-    config, folder = side.config, arguments.folder
+def measure_side(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What one process measures: seconds by row, the tokens, memory, and the rate of reading meanwhile."""
+    folder, dtype = arguments.folder, getattr(torch, arguments.dtype)
+    side: Any = (
+        Peer(folder, dtype)
+        if arguments.side == PEER
+        else Ours(folder, dtype, None if arguments.side == OURS else arguments.side)
+    )
     seconds: dict[str, float] = {}
-    times, tokens = side.answer(random_prompts(config, 1), 1)
+    side.answer(random_prompts(side.config, 1), 1)
     seconds["load_to_first_answer"] = time.time() - arguments.started
-    for batch in BATCHES:
-        inputs = random_prompts(config, batch)
+    measured: dict[str, Any] = {"seconds": seconds, "peak_bytes": peak_bytes(CPU), "read_rate": 0.0}
+    for batch in BATCHES if arguments.side in (OURS, PEER) else BATCHES[:1]:
+        inputs = random_prompts(side.config, batch)
+        measured["read_rate"] = max(measured["read_rate"], read_rate(CPU))
         start = time.perf_counter()
         times, written = side.answer(inputs, arguments.tokens)
         seconds[f"first_token_b{batch}"] = times[0] - start
         steps = [after - before for before, after in itertools.pairwise(times)]
         seconds[f"decode_b{batch}"] = min(steps)
+        measured["read_rate"] = max(measured["read_rate"], read_rate(CPU))
         if batch == 1:
-            tokens = written
+            measured["tokens"] = written
             if isinstance(side, Peer):
-                save_file(
-                    {"logits": side.logits, "tokens": torch.tensor(tokens)}, folder / "peer.safetensors"
-                )
-    measured: dict[str, Any] = {"seconds": seconds, "tokens": tokens}
-    measured["peak_bytes"] = peak_bytes(CPU)
+                kept = {"logits": side.logits, "tokens": torch.tensor(written)}
+                save_file(kept, folder / "peer.safetensors")
     if isinstance(side, Ours):
-        measured |= agreement(side, folder)
+        measured["decoder_bytes"] = stored_bytes(side.model.language_model)
+        measured["weight_bytes"] = stored_bytes(side.model)
+        measured |= agreement(side, folder, measured["tokens"])
     return measured
 
 
-def agreement(ours: Ours, folder: Path) -> dict[str, Any]:
-    """How far, for the peer, our choices lie below its own, in units in the last place of bfloat16."""
+def agreement(ours: Ours, folder: Path, written: list[int]) -> dict[str, Any]:
+    """How far, for the peer, our choices lie below its own, in units in the last place of bfloat16.
+
+    After its own tokens (teacher-forced), and where the free answers first differ.
+    """
     peer = load_file(folder / "peer.safetensors")
     logits, given = peer["logits"][:, : ours.config.num_text_rows], peer["tokens"].tolist()
     best = ours.best_after(random_prompts(ours.config, 1), given)
-    gaps = []
-    for row, token in zip(logits, best, strict=True):
-        highest = row.max().item()
-        unit = 2.0 ** (math.floor(math.log2(abs(highest))) - 7)
-        gaps.append((highest - row[token].item()) / unit)
-    return {"largest_gap_ulp": max(gaps), "gaps_ulp": gaps}
+    gaps = [gap(row, token) for row, token in zip(logits, best, strict=True)]
+    differ = [place for place, pair in enumerate(zip(written, given, strict=True)) if pair[0] != pair[1]]
+    first = (
+        None if not differ else {"token": differ[0], "gap_ulp": gap(logits[differ[0]], written[differ[0]])}
+    )
+    return {"largest_gap_ulp": max(gaps), "first_divergence": first}
 
 
-def compare(config: ModelConfig, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Both sides in turn, the best of all rounds."""
+def gap(logits: Tensor, token: int) -> float:
+    """How far a token lies below the best one."""
+    highest = logits.max().item()
+    return (highest - logits[token].item()) / 2.0 ** (math.floor(math.log2(abs(highest))) - 7)
+
+
+def compare(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """All sides in turn, the best of all rounds."""
+    config = config_of(arguments.size, arguments.layers)
+    same_in_float32 = equality(folder / "small", arguments)
     save_model(folder / "model", random_model(config), config, dtype=torch.bfloat16, files_from=None)
-    rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in SIDES}
-    rates = [matrix_rate(CPU), read_rate(CPU)]
+    names = (PEER, OURS, *FEW_BITS)
+    rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    llama: list[float] = []
+    rates = [matrix_rate(CPU)]
     for _ in range(arguments.rounds):
-        for name in ("transformers", "ours"):
+        for name in names:
             rounds[name].append(run_side(name, folder / "model", arguments))
-        rates = [max(pair) for pair in zip(rates, (matrix_rate(CPU), read_rate(CPU)), strict=True)]
+        rates.append(matrix_rate(CPU))
+        if arguments.llama:
+            llama.append(run_llama(arguments))
     best = {
         name: {row: min(each["seconds"][row] for each in measured) for row in measured[0]["seconds"]}
         for name, measured in rounds.items()
     }
-    limits = Limits(flops_per_second=rates[0], bytes_per_second=rates[1])
-    counts = parameter_counts(config)
-    decoder_bytes = 2 * (counts["blocks"] + counts["embedding"])
-    least = {
-        f"{name}_b{batch}": seconds
-        for batch in BATCHES
-        for name, seconds in floors(config, batch, limits, decoder_bytes).items()
-    }
-    first_ours, first_peer = rounds["ours"][0], rounds["transformers"][0]
-    same = [a == b for a, b in zip(first_ours["tokens"], first_peer["tokens"], strict=True)]
     return {
         "machine": machine_name(CPU),
+        "date": time.strftime("%Y-%m-%d"),
         "versions": versions() | {"transformers": __import__("transformers").__version__},
         "model": {"size": arguments.size, "layers": arguments.layers or "all", "tokens": arguments.tokens},
         "measured": {
-            "matrix_flops_per_second": rates[0],
-            "read_bytes_per_second": rates[1],
+            "matrix_flops_per_second": max(rates),
+            "read_bytes_per_second": {
+                name: max(each["read_rate"] for each in rounds[name]) for name in names
+            },
             "has_bfloat16_arithmetic": has_bfloat16_arithmetic(),
         },
-        "rows": [
-            {
-                "row": row,
-                "ours": best["ours"][row],
-                "peer": best["transformers"][row],
-                "ratio": best["transformers"][row] / best["ours"][row],
-                "floor": least.get(row),
-            }
-            for row in best["ours"]
-        ],
-        "peak_bytes": {name: min(each["peak_bytes"] for each in rounds[name]) for name in rounds},
-        "weight_bytes": 2 * sum(parameter_counts(config).values()),
-        "largest_gap_ulp": first_ours["largest_gap_ulp"],
-        "first_divergence": same.index(False) if False in same else None,
+        "rows": rows_of(config, best, rounds, max(rates), llama),
+        "peak_bytes": {name: min(each["peak_bytes"] for each in rounds[name]) for name in names},
+        "weight_bytes": {name: rounds[name][0]["weight_bytes"] for name in names if name != PEER},
+        "same_tokens_in_float32": same_in_float32,
+        "largest_gap_ulp": rounds[OURS][0]["largest_gap_ulp"],
+        "first_divergence": rounds[OURS][0]["first_divergence"],
     }
 
 
-def run_side(name: str, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+def equality(folder: Path, arguments: argparse.Namespace) -> bool:
+    """Whether both write the same tokens in float32, with two blocks in each tower."""
+    config = config_of(arguments.size, CHECKED_LAYERS)
+    save_model(folder, random_model(config), config, dtype=torch.float32, files_from=None)
+    peer, ours = (run_side(name, folder, arguments, "float32")["tokens"] for name in (PEER, OURS))
+    shutil.rmtree(folder)
+    return bool(peer == ours)
+
+
+def rows_of(
+    config: ModelConfig,
+    best: dict[str, dict[str, float]],
+    rounds: dict[str, list[dict[str, Any]]],
+    matrix: float,
+    llama: list[float],
+) -> list[dict[str, Any]]:
+    """All rows, each with the side that it is held against."""
+
+    def floor(name: str, row: str) -> float | None:
+        measured = rounds[name]
+        limits = Limits(flops_per_second=matrix, bytes_per_second=max(each["read_rate"] for each in measured))
+        kind, is_timed, batch = row.rpartition("_b")
+        if not is_timed:
+            return None
+        return floors(config, int(batch), limits, measured[0]["decoder_bytes"])[kind]
+
+    def row(name: str, side: str, taken: str, peer: str, seconds: float) -> dict[str, Any]:
+        ours = best[side][taken]
+        return {
+            "row": name,
+            "ours": ours,
+            "peer": seconds,
+            "ratio": seconds / ours,
+            "floor": floor(side, taken),
+            "against": peer,
+        }
+
+    rows = [row(name, OURS, name, PEER, best[PEER][name]) for name in best[OURS]]
+    rows += [row(f"decode_b1_{kind}", kind, "decode_b1", PEER, best[PEER]["decode_b1"]) for kind in FEW_BITS]
+    first, load = "first_token_b1", "load_to_first_answer"
+    rows += [row(f"prefill_{kind}", kind, first, OURS, best[OURS][first]) for kind in FEW_BITS]
+    rows += [row(f"{load}_{kind}", kind, load, PEER, best[PEER][load]) for kind in FEW_BITS]
+    if llama:
+        rows.append(row("decode_b1_int4_llama", "int4", "decode_b1", "llama.cpp q4_0", min(llama)))
+    for each in rows:
+        if each["row"].startswith("prefill"):
+            each["floor"] = None  # it is counted with the rate of bfloat16
+    return rows
+
+
+def run_side(
+    name: str, folder: Path, arguments: argparse.Namespace, dtype: str = "bfloat16"
+) -> dict[str, Any]:
     """One process of one side."""
-    command = [sys.executable, __file__, "--side", name, "--folder", str(folder)]
+    command = [sys.executable, __file__, "--side", name, "--folder", str(folder), "--dtype", dtype]
     command += ["--tokens", str(arguments.tokens), "--threads", str(arguments.threads)]
     command += ["--started", str(time.time())]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
@@ -258,23 +329,42 @@ def run_side(name: str, folder: Path, arguments: argparse.Namespace) -> dict[str
     return measured
 
 
+def run_llama(arguments: argparse.Namespace) -> float:
+    """Seconds of a token by llama.cpp with equal threads."""
+    script = Path(__file__).with_name("llama_cpp_peer.py")
+    command = [arguments.llama, str(script), "--threads", str(arguments.threads), "--rounds", "1"]
+    if arguments.gguf:
+        command += ["--file", str(arguments.gguf)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    seconds: float = json.loads(done.stdout.splitlines()[-1])["decode_seconds_per_token"]
+    print("llama.cpp", round(seconds, 4), file=sys.stderr)
+    return seconds
+
+
 def table(report: dict[str, Any]) -> str:
     """The rows in Markdown."""
     lines = [
-        "| row | ours (s) | transformers (s) | ratio | floor (s) | floor / ours |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| row | ours (s) | against | it (s) | ratio | floor (s) | floor / ours |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in report["rows"]:
         floor = row["floor"]
         limit = ("-", "-") if floor is None else (f"{floor:.3f}", f"{floor / row['ours']:.0%}")
-        lines.append(
-            f"| {row['row']} | {row['ours']:.3f} | {row['peer']:.3f} | {row['ratio']:.1f} | "
-            f"{limit[0]} | {limit[1]} |"
-        )
-    peaks = report["peak_bytes"]
+        cells = (f"{row['ours']:.3f}", row["against"], f"{row['peer']:.3f}", f"{row['ratio']:.2f}", *limit)
+        lines.append(f"| {row['row']} | {' | '.join(cells)} |")
+    lines += ["", "| side | weights (GB) | peak memory (GB) |", "| --- | --- | --- |"]
+    for name, peak in report["peak_bytes"].items():
+        weights = report["weight_bytes"].get(name, report["weight_bytes"][OURS])
+        lines.append(f"| {name} | {weights / 1e9:.2f} | {peak / 1e9:.2f} |")
+    divergence = report["first_divergence"]
+    free = (
+        "equal"
+        if divergence is None
+        else "other from token {token} on, by {gap_ulp:.2f} ulp".format(**divergence)
+    )
+    same = "the same" if report["same_tokens_in_float32"] else "OTHER"
     lines.append(
-        f"\npeak memory {peaks['ours'] / 1e9:.2f} GB against {peaks['transformers'] / 1e9:.2f} GB, weights "
-        f"{report['weight_bytes'] / 1e9:.2f} GB; largest gap {report['largest_gap_ulp']:.2f} ulp"
+        f"\nfloat32: {same} tokens; bfloat16: largest gap {report['largest_gap_ulp']:.2f} ulp, free answers {free}"
     )
     return "\n".join(lines)
 

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from paligemma2.model.packed_table import BlockKernel
 
+_BLOCK_ROWS = 1024
+
 
 class HalfLinear(nn.Module):
     """A linear layer for inference: float32 in and out, weights packed in float16.
@@ -65,7 +67,12 @@ def half_blocks() -> BlockKernel:
     """The kernel of a table; packing runs on one thread by itself."""
     threads = torch.get_num_threads()
     return BlockKernel(
-        pack=_pack, unpack=_unpack, multiply=_multiply_blocks, bytes_per_weight=2, threads=threads
+        pack=_pack,
+        unpack=_unpack,
+        multiply=_multiply_blocks,
+        bytes_per_weight=2,
+        rows=_BLOCK_ROWS,
+        threads=threads,
     )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from paligemma2.model.packed_table import BlockKernel
 
+_BLOCK_ROWS = 4096
 _LEAST_ROWS = 4
 """oneDNN's kernel for a single row is slower than that for a few, so fewer rows are filled up with zeros."""
 
@@ -64,7 +65,11 @@ def _product(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
 def packed_blocks(dtype: torch.dtype) -> BlockKernel:
     """The kernel of a table of this dtype."""
     return BlockKernel(
-        pack=pack, unpack=Tensor.to_dense, multiply=_multiply_blocks, bytes_per_weight=dtype.itemsize
+        pack=pack,
+        unpack=Tensor.to_dense,
+        multiply=_multiply_blocks,
+        bytes_per_weight=dtype.itemsize,
+        rows=_BLOCK_ROWS,
     )
 
 

@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-_BLOCK_ROWS = 1024
 _KEPT_ROWS = 8192
 
 Block: TypeAlias = Any
@@ -24,6 +23,7 @@ class BlockKernel:
         unpack: a block to [rows, width] in any floating dtype, without rounding.
         multiply: [tokens, width] and blocks to [tokens, rows of all blocks].
         bytes_per_weight: in a block.
+        rows: of a block: more make fewer calls, and new tokens slower to look up.
         threads: blocks that are packed at once; 1 where packing uses all threads by itself.
     """
 
@@ -31,6 +31,7 @@ class BlockKernel:
     unpack: Callable[[Block], Tensor]
     multiply: Callable[[Tensor, Sequence[Block]], Tensor]
     bytes_per_weight: int
+    rows: int
     threads: int = 1
 
 
@@ -47,7 +48,7 @@ class PackedTable(nn.Module):
         self.dtype = table.weight.dtype
         self.packed_bytes = table.weight.numel() * kernel.bytes_per_weight
         self._kernel = kernel
-        blocks = torch.split(table.weight.detach(), _BLOCK_ROWS)
+        blocks = torch.split(table.weight.detach(), kernel.rows)
         with ThreadPoolExecutor(kernel.threads) as pool:
             self._blocks: list[Block] = list(pool.map(kernel.pack, blocks))
         self._kept: dict[int, Tensor] = {}
@@ -59,13 +60,13 @@ class PackedTable(nn.Module):
         by_block: dict[int, list[int]] = {}
         for token in tokens:
             if token not in self._kept:
-                by_block.setdefault(token // _BLOCK_ROWS, []).append(token)
+                by_block.setdefault(token // self._kernel.rows, []).append(token)
         if len(self._kept) > _KEPT_ROWS:
             self._kept = {token: self._kept[token] for token in tokens if token in self._kept}
         for block, missing in by_block.items():
             rows = self._kernel.unpack(self._blocks[block])
             for token in missing:
-                self._kept[token] = rows[token % _BLOCK_ROWS].to(self.dtype, copy=True)
+                self._kept[token] = rows[token % self._kernel.rows].to(self.dtype, copy=True)
         return torch.stack([self._kept[token] for token in tokens])[places]
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -10,13 +10,13 @@ PLAIN = BlockKernel(
     unpack=Tensor.clone,
     multiply=lambda x, blocks: torch.cat([x @ block.T for block in blocks], dim=-1),
     bytes_per_weight=4,
+    rows=16,
     threads=2,
 )
 
 
 @pytest.fixture
-def table(monkeypatch: pytest.MonkeyPatch) -> nn.Embedding:
-    monkeypatch.setattr(packed_table, "_BLOCK_ROWS", 16)
+def table() -> nn.Embedding:
     torch.manual_seed(0)
     return nn.Embedding(60, 4)
 
@@ -33,7 +33,9 @@ def test_a_block_is_unpacked_once_for_all_its_new_tokens(table: nn.Embedding) ->
         unpacked.append(block)
         return block.clone()
 
-    kernel = BlockKernel(pack=Tensor.clone, unpack=unpack, multiply=PLAIN.multiply, bytes_per_weight=4)
+    kernel = BlockKernel(
+        pack=Tensor.clone, unpack=unpack, multiply=PLAIN.multiply, bytes_per_weight=4, rows=16
+    )
     packed = PackedTable(table, kernel)
     ids = torch.tensor([[0, 15, 16], [59, 7, 7]])
     assert torch.equal(packed(ids), table(ids))
