@@ -364,7 +364,8 @@ def table(report: dict[str, Any]) -> str:
     )
     same = "the same" if report["same_tokens_in_float32"] else "OTHER"
     lines.append(
-        f"\nfloat32: {same} tokens; bfloat16: largest gap {report['largest_gap_ulp']:.2f} ulp, free answers {free}"
+        f"\nfloat32: {same} tokens; bfloat16: largest gap {report['largest_gap_ulp']:.2f} ulp, "
+        f"free answers {free}"
     )
     return "\n".join(lines)
 
