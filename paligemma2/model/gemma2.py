@@ -215,7 +215,9 @@ class GemmaDecoder(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        # Zeros: random numbers on the meta device would import PyTorch's compiler, which takes a second.
+        table = torch.zeros(config.vocab_size, config.hidden_size)
+        self.embed_tokens = nn.Embedding(*table.shape, _weight=table)
         self.layers = nn.ModuleList(GemmaLayer(config, layer) for layer in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 

@@ -3,6 +3,7 @@
 Module names are Hugging Face's, so that a state dict is a checkpoint.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,7 +21,8 @@ class SiglipEmbeddings(nn.Module):
         self.patch_embedding = nn.Conv2d(
             config.num_channels, config.hidden_size, config.patch_size, stride=config.patch_size
         )
-        self.position_embedding = nn.Embedding(config.num_image_tokens, config.hidden_size)
+        positions = torch.zeros(config.num_image_tokens, config.hidden_size)  # see `GemmaDecoder`
+        self.position_embedding = nn.Embedding(*positions.shape, _weight=positions)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """[images, 3, height, width] in [-1, 1] to [images, patches, width], rows of patches from the top."""
