@@ -56,7 +56,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
 
-_CHUNK_BYTES = 16 * 2**20
+ATTENTION_CHUNK_BYTES = 16 * 2**20
 """Of float32 logits at a time: what stays in a cache, and small beside the weights at 4096 image tokens."""
 _FEW_QUERIES = 16
 
@@ -80,7 +80,7 @@ def grouped_attention(
         [batch, seq, heads * head_dim] in the dtype of `v`; logits and softmax are float32.
     """
     batch, heads, seq, _ = q.shape
-    size = max(1, _CHUNK_BYTES // (4 * batch * heads * k.shape[2]))
+    size = max(1, ATTENTION_CHUNK_BYTES // (4 * batch * heads * k.shape[2]))
     if seq <= size:
         return _attend(q, k, v, visible, scale, cap)
     parts = []
