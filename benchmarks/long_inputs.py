@@ -30,14 +30,15 @@ import numpy as np
 import torch
 from PIL import Image
 
+from paligemma2.checkpoint.layouts import EMBEDDING
 from paligemma2.inference.decoding import decode
-from paligemma2.inference.devices import device_named, dtype_named, fit_to_device
-from paligemma2.jobs.bench import machine_name, random_model
+from paligemma2.inference.devices import device_named, dtype_named, form_for
+from paligemma2.jobs.bench import machine_name, parameter_counts, random_model
 from paligemma2.jobs.versions import versions
 from paligemma2.model.config import SIZES, ModelConfig, VisionConfig, preset
-from paligemma2.model.half_linear import HalfEmbedding
 from paligemma2.model.memory import MemoryPlan, inference_memory
 from paligemma2.model.prefix_mask import PrefixLayout
+from paligemma2.model.weight_forms import refill, stored_bytes
 from paligemma2.processing.image import image_to_array
 from paligemma2.processing.processor import ModelInputs
 from paligemma2.processing.video import read_clip
@@ -92,12 +93,13 @@ def measure_case(arguments: argparse.Namespace) -> dict[str, Any]:
     """Stated and measured bytes of one case."""
     side, pictures = CASES[arguments.case]
     config = config_of(arguments.size, side, arguments.layers)
+    whole = config_of(arguments.size, side, None)
     device = device_named(arguments.device)
     model = random_model(config).to(device, dtype_named(arguments.dtype))
-    fit_to_device(model)
-    is_packed = isinstance(model.language_model.embed_tokens, HalfEmbedding)
-    plan = plan_of(config, pictures, arguments.tokens, model.dtype, torch.bfloat16 if is_packed else None)
-    whole = config_of(arguments.size, side, None)
+    refill(model, form_for(device, model.dtype), table=EMBEDDING)
+    weights = stored_bytes(model)
+    share = count(whole) / count(config)
+    plan = plan_of(config, pictures, arguments.tokens, model.dtype, weights)
     with tempfile.TemporaryDirectory() as folder:
         read = frames_of(save_noise(Path(folder) / "clip.mp4"), side)
         source = read if pictures == FRAMES else lambda: pictures_of(pictures, side)
@@ -115,9 +117,14 @@ def measure_case(arguments: argparse.Namespace) -> dict[str, Any]:
         "measured": measured,
         "ratio": measured / (plan.kv_cache + plan.activations),
         "stated_all_layers": asdict(
-            plan_of(whole, pictures, arguments.tokens, model.dtype, torch.bfloat16 if is_packed else None)
+            plan_of(whole, pictures, arguments.tokens, model.dtype, round(weights * share))
         ),
     }
+
+
+def count(config: ModelConfig) -> int:
+    """Weights of the model."""
+    return sum(parameter_counts(config).values())
 
 
 def config_of(size: str, side: int, layers: int | None) -> ModelConfig:
@@ -131,9 +138,7 @@ def config_of(size: str, side: int, layers: int | None) -> ModelConfig:
     return dataclasses.replace(known, vision=vision, text=text)
 
 
-def plan_of(
-    config: ModelConfig, pictures: int, tokens: int, dtype: torch.dtype, weight_dtype: torch.dtype | None
-) -> MemoryPlan:
+def plan_of(config: ModelConfig, pictures: int, tokens: int, dtype: torch.dtype, weights: int) -> MemoryPlan:
     return inference_memory(
         config,
         batch=1,
@@ -141,7 +146,7 @@ def plan_of(
         prompt_tokens=pictures * config.num_image_tokens + TEXT_TOKENS,
         max_new_tokens=tokens,
         dtype=dtype,
-        weight_dtype=weight_dtype,
+        weights=weights,
     )
 
 

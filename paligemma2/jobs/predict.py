@@ -8,11 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
-from paligemma2.checkpoint.atomic import new_file
 from paligemma2.checkpoint.weights import OnProgress
-from paligemma2.drawing.boxes import draw_detections, enlarged
 from paligemma2.errors import CheckpointError, ImageError, InputError, PaliGemmaError, WorkError
 from paligemma2.inference.constraints import Constraint, detect_grammar, segment_grammar
 from paligemma2.inference.devices import Dtype
@@ -25,7 +23,8 @@ from paligemma2.inference.predictor import (
     PaliGemma2,
 )
 from paligemma2.inference.settings import check_decoding
-from paligemma2.jobs.predict_sheet import ResultSheet, check_sheet
+from paligemma2.jobs.predict_drawings import Drawings
+from paligemma2.jobs.predict_sheet import check_sheet
 from paligemma2.model.weight_forms import Quantization
 from paligemma2.processing.image import open_image
 from paligemma2.processing.tokenizer import Tokenizer
@@ -33,7 +32,6 @@ from paligemma2.processing.video import check_clip, clip_size
 from paligemma2.types import Clip, Decoding, Generation, ImageSource, ParsedAnswer
 
 OnText = Callable[[str], None]
-_MARK = ("Software", "paligemma2 predict")
 _GRAMMARS = {"detect": detect_grammar, "segment": segment_grammar}
 _LIMITS = {"detect": BOX_TOKENS, "segment": MASK_TOKENS, "ocr": BOX_TOKENS}
 
@@ -194,7 +192,9 @@ def run(
         MissingExtra: there is a video, and PyAV is not installed.
     """
     model = cache(partial(_load, config, on_load))
-    drawings = _Drawings(config)
+    drawings = Drawings(
+        images=config.images, prompt=config.prompt, folder=config.annotate, sheet=config.sheet
+    )
     streams = on_text is not None and len(config.requests) == 1
     for batch in _batches(config):
         opened = [_open(config, images, model) for images in batch]
@@ -333,76 +333,3 @@ def _answer(
             raise
         parsed, why_no_masks = model.read(generation), error
     return Answer(images=images, sizes=sizes, generation=generation, parsed=parsed, why_no_masks=why_no_masks)
-
-
-def _write_png(picture: Image.Image, path: Path) -> None:
-    about = PngImagePlugin.PngInfo()
-    about.add_text(*_MARK)
-    with new_file(path, overwrite=True) as partial:
-        picture.save(partial, format="PNG", pnginfo=about)
-
-
-class _Drawings:
-    """What is drawn of the answers as they come: a picture each, a sheet of all, or nothing."""
-
-    def __init__(self, config: PredictConfig) -> None:
-        self._names = _Names(config)
-        self._labels: dict[str, None] = {}  # so that a label has one colour on all pictures
-        self._sheet = config.sheet and ResultSheet(config.sheet, config.prompt, len(config.images))
-
-    def add(
-        self, image: Path, picture: Image.Image | NDArray[np.float32], parsed: ParsedAnswer
-    ) -> Path | None:
-        """The file of the picture drawn, or None if none is wanted; nothing is drawn of a video."""
-        if not isinstance(picture, Image.Image):
-            return None
-        self._labels.update(dict.fromkeys(found.label for found in parsed.detections))
-        if self._sheet:
-            self._sheet.add(image, picture, parsed, self._labels)
-        annotated = self._names.of(image)
-        if annotated is not None:
-            drawn = draw_detections(enlarged(picture), parsed.detections, labels=self._labels)
-            _write_png(drawn, annotated)
-        return annotated
-
-    def add_failure(self, image: Path, error: ImageError) -> None:
-        if self._sheet:
-            self._sheet.add_failure(image, error)
-
-    def finish(self) -> None:
-        if self._sheet:
-            self._sheet.write()
-
-
-class _Names:
-    """Names for annotated pictures: never that of an input, of another picture, or of a stranger's file."""
-
-    def __init__(self, config: PredictConfig) -> None:
-        self._folder = config.annotate
-        self._inputs = {image.resolve() for image in config.images} if config.annotate else set()
-        self._taken: set[str] = set()
-
-    def of(self, image: Path) -> Path | None:
-        """Where the picture drawn for `image` goes; None if none is wanted."""
-        if self._folder is None:
-            return None
-        number, path = 1, self._folder / f"{image.stem}.png"
-        while not self._is_free(path):
-            number += 1
-            path = self._folder / f"{image.stem}-{number}.png"
-        self._taken.add(path.name.lower())  # some file systems do not tell A.png from a.png
-        return path
-
-    def _is_free(self, path: Path) -> bool:
-        if path.name.lower() in self._taken or path.resolve() in self._inputs:
-            return False
-        return not path.exists() or _is_ours(path)
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether an earlier run wrote this file, so that it may be replaced."""
-    try:
-        with Image.open(path) as image:
-            return image.info.get(_MARK[0]) == _MARK[1]
-    except Exception:  # Pillow's readers raise whatever a foreign file leads them to
-        return False

@@ -58,7 +58,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
 
-_CHUNK_BYTES = 16 * 2**20
+ATTENTION_CHUNK_BYTES = 16 * 2**20
 """Of float32 logits at a time: what stays in a cache, and small beside the weights at 4096 image tokens."""
 _FEW_QUERIES, _FEW_KEYS = 16, 1024
 
@@ -82,7 +82,7 @@ def grouped_attention(
         [batch, seq, heads * head_dim] in the dtype of `v`; logits and softmax are float32.
     """
     batch, heads, seq, _ = q.shape
-    size = max(1, _CHUNK_BYTES // (4 * batch * heads * k.shape[2]))
+    size = max(1, ATTENTION_CHUNK_BYTES // (4 * batch * heads * k.shape[2]))
     if seq <= size:
         return _attend(q, k, v, visible, scale, cap)
     parts = []
@@ -217,7 +217,7 @@ class GemmaDecoder(nn.Module):
         self.config = config
         # Zeros: random numbers on the meta device would import PyTorch's compiler, which takes a second.
         table = torch.zeros(config.vocab_size, config.hidden_size)
-        self.embed_tokens = nn.Embedding(*table.shape, _weight=table)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, _weight=table)
         self.layers = nn.ModuleList(GemmaLayer(config, layer) for layer in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 import torch
 
 from paligemma2.model.config import ModelConfig
+from paligemma2.model.gemma2 import ATTENTION_CHUNK_BYTES
 from paligemma2.model.paligemma2 import PaliGemma2Model
-
-ATTENTION_CHUNK_BYTES = 64 * 2**20
-"""The most that float32 logits of attention take at a time; there are up to three copies of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +41,8 @@ def inference_memory(
     prompt_tokens: int,
     max_new_tokens: int,
     dtype: torch.dtype,
-    weight_dtype: torch.dtype | None = None,
+    is_padded: bool = False,
+    weights: int | None = None,
 ) -> MemoryPlan:
     """What it takes to answer some prompts at once.
 
@@ -54,21 +53,27 @@ def inference_memory(
         prompt_tokens: of the longest prompt, image tokens included.
         max_new_tokens: of an answer.
         dtype: that the model computes in.
-        weight_dtype: of the weights where they are kept in another one (`fit_to_device` does so).
+        is_padded: whether prompts differ in length; only then there are masks.
+        weights: bytes of all weights as they are kept, `weight_forms.stored_bytes` of the model; by default
+            each is kept in `dtype`, plain or packed.
     """
-    with torch.device("meta"):
-        weights = sum(parameter.numel() for parameter in PaliGemma2Model(config).parameters())
     text, capacity = config.text, prompt_tokens + max_new_tokens
     cached = 2 * text.num_layers * text.num_kv_heads * text.head_dim * batch * capacity
     pixels = images * config.vision.num_channels * config.vision.image_size**2
     image_tokens = images * config.num_image_tokens * text.hidden_size
     held = pixels * 4 + 3 * image_tokens * dtype.itemsize  # encoded, remembered, and sorted by prompt
     encoding = (pixels + _encoding(config, images)) * dtype.itemsize
+    reading = _reading(config, batch, prompt_tokens, dtype, is_padded=is_padded)
     return MemoryPlan(
-        weights=weights * (weight_dtype or dtype).itemsize,
+        weights=_plain_weights(config, dtype) if weights is None else weights,
         kv_cache=cached * dtype.itemsize,
-        activations=held + max(encoding, _reading(config, batch, prompt_tokens, dtype)),
+        activations=held + max(encoding, reading),
     )
+
+
+def _plain_weights(config: ModelConfig, dtype: torch.dtype) -> int:
+    with torch.device("meta"):
+        return sum(each.numel() for each in PaliGemma2Model(config).parameters()) * dtype.itemsize
 
 
 def _encoding(config: ModelConfig, images: int) -> int:
@@ -79,21 +84,37 @@ def _encoding(config: ModelConfig, images: int) -> int:
     return images * vision.num_image_tokens * max(mlp, attention)
 
 
-def _reading(config: ModelConfig, batch: int, prompt_tokens: int, dtype: torch.dtype) -> int:
+def _reading(
+    config: ModelConfig, batch: int, prompt_tokens: int, dtype: torch.dtype, *, is_padded: bool
+) -> int:
     """Bytes where reading prompts is at its largest: masks, attention, MLP or logits."""
     text, tokens = config.text, batch * prompt_tokens
-    mask = batch * prompt_tokens**2  # a byte for each
+    mask = batch * prompt_tokens**2 if is_padded else 0  # a byte for each
     windows = {text.window_of_layer(layer) for layer in range(text.num_layers)}
     queries, keys = text.num_heads * text.head_dim, text.num_kv_heads * text.head_dim
-    logits = 4 * batch * text.num_heads * prompt_tokens**2
-    # Embeddings, residual and normalised are there in all three; first queries, keys and values, as they are
-    # turned; then the queries, and the logits before, in and after soft-cap or softmax.
-    projections = tokens * (3 * text.hidden_size + 3 * queries + 3 * keys) * dtype.itemsize
+    # Embeddings, residual and normalised are there in all; here also queries, keys and values, and what is
+    # being turned: its halves and the whole.
+    turning = max(3 * queries + 2 * keys, 2 * queries + 4 * keys)
+    projections = tokens * (3 * text.hidden_size + turning) * dtype.itemsize
     attention = tokens * (3 * text.hidden_size + queries) * dtype.itemsize
-    attention += 3 * min(logits, ATTENTION_CHUNK_BYTES)
+    attention += _attending(config, batch, prompt_tokens, dtype)
     # Also the residual before attention and what that gave; gate, up and their product.
     mlp = tokens * (5 * text.hidden_size + 3 * text.intermediate_size) * dtype.itemsize
     # At the last position alone, three copies in float32 while they are capped.
     output = tokens * 3 * text.hidden_size * dtype.itemsize + 12 * batch * text.vocab_size
     masks = 4 * mask + tokens * text.hidden_size * dtype.itemsize
     return len(windows) * mask + max(masks, projections, attention, mlp, output)
+
+
+def _attending(config: ModelConfig, batch: int, prompt_tokens: int, dtype: torch.dtype) -> int:
+    """Bytes in `grouped_attention`, beside the queries: logits of a chunk, and results."""
+    text = config.text
+    results = batch * prompt_tokens * text.num_heads * text.head_dim * dtype.itemsize
+    of_query = 4 * batch * text.num_heads * prompt_tokens
+    chunk = min(prompt_tokens, max(1, ATTENTION_CHUNK_BYTES // of_query))
+    logits = chunk * of_query
+    products = logits * dtype.itemsize // 4
+    if chunk == prompt_tokens:
+        # Logits are capped in three copies beside the products; then weights, logits and the result, copied.
+        return products + max(3 * logits, logits + products + 2 * results)
+    return max(products + 3 * logits + results, 2 * results)  # parts of the result, and these joined

@@ -22,7 +22,7 @@ class SiglipEmbeddings(nn.Module):
             config.num_channels, config.hidden_size, config.patch_size, stride=config.patch_size
         )
         positions = torch.zeros(config.num_image_tokens, config.hidden_size)  # see `GemmaDecoder`
-        self.position_embedding = nn.Embedding(*positions.shape, _weight=positions)
+        self.position_embedding = nn.Embedding(config.num_image_tokens, config.hidden_size, _weight=positions)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """[images, 3, height, width] in [-1, 1] to [images, patches, width], rows of patches from the top."""

@@ -2,17 +2,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image, ImageColor, PngImagePlugin
+from PIL import Image
 
 from paligemma2.checkpoint.mask_codec_files import load_mask_codec, record_mask_codec, save_mask_codec
-from paligemma2.drawing.colours import PALETTE
 from paligemma2.errors import CheckpointError, ImageError, InputError, WorkError
 from paligemma2.inference.loading import load
 from paligemma2.jobs import predict
 from paligemma2.jobs.predict import Answer, Failure, PredictConfig
 from paligemma2.model.mask_codec import MaskCodec, MaskCodecConfig
 from paligemma2.processing.masks import paste_mask
-from paligemma2.processing.parsing import parse_answer
 from paligemma2.types import Clip
 from tests.small_adapter import save_random_adapter
 from tests.small_model import save_picture, save_small_model, small_config
@@ -212,17 +210,14 @@ def test_objects_have_labels_of_the_prompt_and_scores(folder, pictures):
         assert answer.parsed.problems == ()
 
 
-def test_objects_are_drawn_on_a_copy_that_is_large_enough(folder, pictures, tmp_path):
-    large = save_picture(tmp_path / "large.png", size=(400, 200))
-    small_answer, large_answer = run(folder, [pictures[0], large], annotate=tmp_path / "out", **DETECT)
-    assert small_answer.annotated == tmp_path / "out" / "0.png"
-    with Image.open(small_answer.annotated) as drawn, Image.open(pictures[0]) as original:
-        assert drawn.size == (360, 240)  # six times
-        assert drawn.format == "PNG"
-        shrunk = drawn.resize(original.size, Image.Resampling.NEAREST)
-        assert shrunk.tobytes() != original.tobytes()
-    with Image.open(large_answer.annotated) as drawn:
-        assert drawn.size == (400, 200)
+def test_objects_are_drawn_on_copies_of_their_pictures(folder, pictures, tmp_path):
+    answers = run(folder, pictures[:2], annotate=tmp_path / "out", **DETECT)
+    assert [answer.annotated for answer in answers] == [tmp_path / "out" / f"{n}.png" for n in (0, 1)]
+    for answer in answers:
+        with Image.open(answer.annotated) as drawn, Image.open(answer.images[0]) as original:
+            assert drawn.size == (360, 240)  # six times
+            shrunk = drawn.resize(original.size, Image.Resampling.NEAREST)
+            assert shrunk.tobytes() != original.tobytes()
 
 
 def test_masks_are_those_of_the_codec_in_the_size_of_the_picture(folder, pictures, codec):
@@ -252,20 +247,6 @@ def test_without_a_codec_of_its_own_a_model_answers_without_masks(folder, pictur
     assert answer.annotated.exists()
 
 
-def test_a_label_has_one_colour_on_all_pictures(tmp_path):
-    images = (tmp_path / "in" / "0.png", tmp_path / "in" / "1.png")
-    drawings = predict._Drawings(PredictConfig(images=images, annotate=tmp_path / "out"))
-    picture = Image.new("RGB", (400, 400), "white")
-    box = "<loc0300><loc0300><loc0700><loc0700>"
-    drawings.add(images[0], picture, parse_answer(f"{box} dog"))
-    path = drawings.add(images[1], picture, parse_answer(f"{box} cat"))
-    with Image.open(path) as drawn:
-        colours = {colour for _, colour in drawn.getcolors(1 << 16)}
-    first, second = (ImageColor.getrgb(colour) for colour in PALETTE[:2])
-    assert second in colours
-    assert first not in colours
-
-
 def test_a_sheet_has_all_pictures_and_those_that_cannot_be_read(folder, pictures, tmp_path):
     images = [*pictures, tmp_path / "nowhere.png"]
     for name in ("sheet.png", "sheet.html"):
@@ -284,39 +265,6 @@ def test_text_is_streamed_with_a_constraint_too(folder, pictures):
     (answer,) = predict.run(config, on_text=pieces.append)
     assert "".join(pieces) == answer.generation.text
     assert answer == run(folder, pictures[:1], **DETECT)[0]
-
-
-def test_equal_stems_get_names_of_their_own(folder, tmp_path):
-    names = ("x/a.png", "y/a.jpg", "z/A.png")
-    images = [save_picture(tmp_path / name, seed) for seed, name in enumerate(names)]
-    answers = run(folder, images, annotate=tmp_path / "out")
-    assert [answer.annotated.name for answer in answers] == ["a.png", "a-2.png", "A-3.png"]
-
-
-def test_neither_an_input_nor_a_stranger_file_is_overwritten(folder, tmp_path):
-    image = save_picture(tmp_path / "a.png")
-    other = tmp_path / "a-2.png"
-    other.write_text("mine")
-    before = image.read_bytes()
-    (answer,) = run(folder, [image], annotate=tmp_path)
-    assert answer.annotated == tmp_path / "a-3.png"
-    assert (image.read_bytes(), other.read_text()) == (before, "mine")
-
-
-def test_a_second_run_replaces_its_own_pictures(folder, pictures, tmp_path):
-    first = run(folder, pictures[:2], annotate=tmp_path / "out")
-    second = run(folder, pictures[:2], annotate=tmp_path / "out")
-    assert [a.annotated for a in first] == [a.annotated for a in second]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "1.png"]
-
-
-def test_a_drawn_picture_given_as_input_is_not_overwritten(folder, tmp_path):
-    image = save_picture(tmp_path / "a.png")
-    about = PngImagePlugin.PngInfo()
-    about.add_text(*predict._MARK)
-    Image.open(image).save(image, pnginfo=about)
-    (answer,) = run(folder, [image], annotate=tmp_path)
-    assert answer.annotated == tmp_path / "a-2.png"
 
 
 def test_a_folder_that_cannot_be_written_is_a_work_error(folder, pictures):

@@ -72,11 +72,11 @@ def test_a_long_prompt_is_read_in_chunks_with_the_same_result(
     visible = random(2, 1, 1 if mask == "one for all queries" else seq, 30, seed=3) > 0
     given = None if mask == "none" else visible
     whole = grouped_attention(q, k, v, given, scale=0.7, cap=50.0)
-    monkeypatch.setattr(gemma2, "_CHUNK_BYTES", 4 * 2 * 4 * 30 * 7)  # 7 queries at a time
+    monkeypatch.setattr(gemma2, "ATTENTION_CHUNK_BYTES", 4 * 2 * 4 * 30 * 7)  # 7 queries at a time
     with NewMemory() as memory:
         chunked = grouped_attention(q, k, v, given, scale=0.7, cap=50.0)
     torch.testing.assert_close(chunked, whole, atol=1e-6, rtol=0)
-    assert max(memory.sizes) <= max(gemma2._CHUNK_BYTES, q.nbytes)
+    assert max(memory.sizes) <= max(gemma2.ATTENTION_CHUNK_BYTES, q.nbytes)
 
 
 def test_no_mask_is_a_mask_that_lets_everything_through() -> None:
