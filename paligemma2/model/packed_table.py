@@ -49,8 +49,12 @@ class PackedTable(nn.Module):
         self.packed_bytes = table.weight.numel() * kernel.bytes_per_weight
         self._kernel = kernel
         blocks = torch.split(table.weight.detach(), kernel.rows)
-        with ThreadPoolExecutor(kernel.threads) as pool:
-            self._blocks: list[Block] = list(pool.map(kernel.pack, blocks))
+        self._blocks: list[Block]
+        if kernel.threads == 1:
+            self._blocks = list(map(kernel.pack, blocks))
+        else:
+            with ThreadPoolExecutor(kernel.threads) as pool:
+                self._blocks = list(pool.map(kernel.pack, blocks))
         self._kept: dict[int, Tensor] = {}
 
     def forward(self, token_ids: Tensor) -> Tensor:

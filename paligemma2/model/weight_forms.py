@@ -114,22 +114,42 @@ def fill(
         table: the name of the weight of the embedding that is the output layer too.
     """
     later: list[tuple[str, Tensor]] = []  # biases: their layer may be about to be replaced
-    with ThreadPoolExecutor(form.threads) as pool:
-        waiting: deque[Future[None]] = deque()
+
+    def large() -> Iterator[tuple[str, Tensor | LowBits]]:
         for name, tensor in weights:
             if isinstance(tensor, Tensor) and tensor.dim() < 2:
                 later.append((name, tensor))
-                continue
-            waiting.append(pool.submit(_put, model, name, tensor, form, table))
+            else:
+                yield name, tensor
             del tensor
-            while len(waiting) > form.threads:
+
+    put = partial(_put, model, form, table)
+    if form.threads == 1:  # a thread of its own would only keep the kernels from the memory of this one
+        for name, tensor in large():
+            put(name, tensor)
+            del tensor
+    else:
+        _side_by_side(put, large(), form.threads)
+    for name, tensor in later:
+        put(name, tensor)
+    if form.linear is not None:
+        _give_back_memory()
+
+
+def _side_by_side(
+    put: Callable[[str, Tensor | LowBits], None],
+    weights: Iterable[tuple[str, Tensor | LowBits]],
+    threads: int,
+) -> None:
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[None]] = deque()
+        for name, tensor in weights:
+            waiting.append(pool.submit(put, name, tensor))
+            del tensor
+            while len(waiting) > threads:
                 waiting.popleft().result()
         for each in waiting:
             each.result()
-    for name, tensor in later:
-        _put(model, name, tensor, form, table)
-    if form.linear is not None:
-        _give_back_memory()
 
 
 def refill(model: nn.Module, form: WeightForm, table: str) -> None:
@@ -148,7 +168,7 @@ def refill(model: nn.Module, form: WeightForm, table: str) -> None:
 
 
 @torch.no_grad()
-def _put(model: nn.Module, name: str, tensor: Tensor | LowBits, form: WeightForm, table: str) -> None:
+def _put(model: nn.Module, form: WeightForm, table: str, name: str, tensor: Tensor | LowBits) -> None:
     path, _, leaf = name.rpartition(".")
     owner = model.get_submodule(path)
     parent, _, last = path.rpartition(".")
