@@ -91,14 +91,8 @@ def predict(
     if not images:
         raise InputError("no image", hint="name one, as in `paligemma2 predict -p 'caption en' a.png`")
     from paligemma2.jobs.predict import PredictConfig
-    from paligemma2.jobs.predict_files import find_files, is_video
 
-    files = find_files(images, videos=frames is not None)
-    videos = frozenset(file for file in files if frames is not None or is_video(file))
-    if stride is not None and not videos:
-        raise InputError(
-            "--stride is for videos, and there is none", hint="add --frames 16, or leave it away"
-        )
+    files, videos = _files(images, frames, stride)
     config = PredictConfig(
         images=files,
         videos=videos,

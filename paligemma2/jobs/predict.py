@@ -24,6 +24,7 @@ from paligemma2.inference.predictor import (
 )
 from paligemma2.inference.settings import check_decoding
 from paligemma2.jobs.predict_drawings import Drawings
+from paligemma2.jobs.predict_memory import note_memory
 from paligemma2.jobs.predict_sheet import check_sheet
 from paligemma2.model.weight_forms import Quantization
 from paligemma2.processing.image import open_image
@@ -224,13 +225,17 @@ def _batches(config: PredictConfig) -> Iterator[list[tuple[Path, ...]]]:
     batch: list[tuple[Path, ...]] = []
     room = config.batch_size
     for images in config.requests:
-        count = sum(config.num_frames if image in config.videos else 1 for image in images)
+        count = _num_pictures(config, images)
         if batch and count > room:
             yield batch
             batch, room = [], config.batch_size
         batch.append(images)
         room -= count
     yield batch
+
+
+def _num_pictures(config: PredictConfig, images: tuple[Path, ...]) -> int:
+    return sum(config.num_frames if image in config.videos else 1 for image in images)
 
 
 def _open(
@@ -254,7 +259,7 @@ def _open(
 
 
 def _load(config: PredictConfig, on_load: OnProgress | None) -> PaliGemma2:
-    return load(
+    model = load(
         config.model,
         device=config.device,
         dtype=config.dtype,
@@ -264,6 +269,10 @@ def _load(config: PredictConfig, on_load: OnProgress | None) -> PaliGemma2:
         tensor_parallel=config.tensor_parallel,
         on_progress=on_load,
     )
+    if not config.tensor_parallel:  # in which each process holds a share
+        batches = ([_num_pictures(config, images) for images in batch] for batch in _batches(config))
+        note_memory(model, batches, config.prompt, config.limit, config.decoding)
+    return model
 
 
 def _generate(

@@ -182,6 +182,19 @@ def test_memory_that_runs_out_on_a_device_is_a_work_error(folder, pictures, monk
         run(folder, pictures[:1])
 
 
+@pytest.mark.parametrize(("images", "said"), [([1] * 5, 1), ([1], 0)])
+def test_too_little_memory_is_said_once_before_the_first_answer(
+    folder, pictures, monkeypatch, caplog, images, said
+):
+    monkeypatch.setattr("paligemma2.jobs.predict_memory.available_memory", lambda device: 50_000)
+    config = PredictConfig(model=str(folder), images=pictures[: len(images)], batch_size=2, max_new_tokens=3)
+    results = predict.run(config)
+    next(results)
+    assert len(caplog.records) == said
+    list(results)
+    assert len(caplog.records) == said
+
+
 @pytest.mark.parametrize(
     ("settings", "match"),
     [
