@@ -60,7 +60,7 @@ def accuracy(predictor: PaliGemma2, examples: list[Example], pictures: list[Exam
 def test_the_shipped_model_learns_a_code_drawn_at_random() -> None:
     rng = random.SystemRandom()
     code, offset = SecretCode.draw(rng), rng.randrange(10**6, 10**9)
-    predictor = load("tiny", device="cpu")
+    predictor = load("tiny", device="cpu", for_training=True)
     size = predictor.config.vision.image_size
     examples = [code.example(offset + i, size) for i in range(NUM_TRAIN + NUM_HELD_OUT)]
     train, held_out = examples[:NUM_TRAIN], examples[NUM_TRAIN:]

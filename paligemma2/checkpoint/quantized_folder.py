@@ -2,7 +2,7 @@
 
 A Hugging Face folder in every other way. `config.json` names the kind under `quantization_config`; beside
 each `….weight` of few bits (int8 [out, in], or two numbers of 4 bits in a uint8 [out, in / 2]) stands
-`….weight_scale` (float32 [out, groups], see `model.low_bit`).
+`….weight_scale` (bfloat16 [out, groups], see `model.low_bit`).
 """
 
 import json
@@ -80,7 +80,7 @@ def stored_tensors(tensors: Mapping[str, StoredTensor], bits: Mapping[str, Bits]
         else:
             planned[name] = StoredTensor((rows, columns // 2), torch.uint8)
             groups = -(-columns // GROUP)
-        planned[scale_of(name)] = StoredTensor((rows, groups), torch.float32)
+        planned[scale_of(name)] = StoredTensor((rows, groups), torch.bfloat16)
     return planned
 
 
