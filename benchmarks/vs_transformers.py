@@ -271,9 +271,7 @@ def compare(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "model": {"size": arguments.size, "layers": arguments.layers or "all", "tokens": arguments.tokens},
         "measured": {
             "matrix_flops_per_second": max(rates),
-            "read_bytes_per_second": {
-                name: max(each["read_rate"] for each in rounds[name]) for name in names
-            },
+            "read_bytes_per_second": max(reads),
             "has_bfloat16_arithmetic": has_bfloat16_arithmetic(),
         },
         "rows": rows_of(config, best, rounds, max(rates), llama),
