@@ -21,7 +21,7 @@ class LowBits:
     Attributes:
         bits: 8 or 4.
         numbers: int8 [out, in]: -127 to 127, or -8 to 7.
-        scales: float32 [out, groups]; one group for 8 bits, else one for each 128 columns or part of them.
+        scales: bfloat16 [out, groups]; one group for 8 bits, else one for each 128 columns or part of them.
     """
 
     bits: Bits
@@ -33,7 +33,8 @@ def quantize(weight: Tensor, bits: Bits) -> LowBits:
     """The nearest numbers, some rows at a time.
 
     With 8 bits the largest weight of a row becomes 127 or -127. With 4 bits the largest of a group becomes
-    -8, whatever its sign, so that all 16 numbers are used (llama.cpp's `Q4_0` does so).
+    -8, whatever its sign, so that all 16 numbers are used (llama.cpp's `Q4_0` does so). Scales are rounded
+    before the numbers are, so that these make up for it.
 
     Args:
         weight: [out, in], any floating dtype.
@@ -50,7 +51,7 @@ def restore(low: LowBits, dtype: torch.dtype = torch.float32) -> Tensor:
     if low.scales.shape[1] == 1:
         return low.numbers.to(dtype) * low.scales.to(dtype)
     scales = low.scales.repeat_interleave(GROUP, dim=1)[:, : low.numbers.shape[1]]
-    return (low.numbers.float() * scales).to(dtype)
+    return (low.numbers.float() * scales.float()).to(dtype)
 
 
 def round_activations(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,12 +77,12 @@ def take_apart(pairs: Tensor) -> Tensor:
 
 def _quantize_rows(rows: Tensor, bits: Bits) -> tuple[Tensor, Tensor]:
     if bits == 8:
-        scales = rows.abs().amax(dim=1, keepdim=True) / 127
-        return (rows / _not_zero(scales)).round_().to(torch.int8), scales
+        scales = (rows.abs().amax(dim=1, keepdim=True) / 127).bfloat16()
+        return (rows / _not_zero(scales)).round_().clamp_(-127, 127).to(torch.int8), scales
     missing = -rows.shape[1] % GROUP
     groups = F.pad(rows, (0, missing)).view(len(rows), -1, GROUP)
     low, high = torch.aminmax(groups, dim=2)
-    scales = torch.where(-low > high, low, high) / -8
+    scales = (torch.where(-low > high, low, high) / -8).bfloat16()
     numbers = (groups / _not_zero(scales)[..., None]).round_().clamp_(-8, 7).to(torch.int8)
     return numbers.flatten(1)[:, : rows.shape[1]].contiguous(), scales
 

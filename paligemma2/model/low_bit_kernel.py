@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 _SOURCE = Path(__file__).with_name("low_bit.c")
 _FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
+KERNEL_DTYPES = (torch.bfloat16, torch.float32)
+"""Of activations."""
 _ROWS = 16
 _ROWS_AT_ONCE = 4096
 _COMPILE_SECONDS = 60
@@ -38,7 +40,7 @@ class PackedBits:
     Attributes:
         bits: 8 or 4.
         numbers: uint8 [blocks, columns / 4, 16, 4] for 8 bits, [blocks, columns / 8, 16, 4] for 4.
-        scales: float32 [blocks, groups, 16].
+        scales: bfloat16 [blocks, groups, 16]; one group for 8 bits.
         rows: of the matrix; the last block may have more.
         columns: of the matrix; the last group may have more.
     """
@@ -83,7 +85,7 @@ def unpack_rows(packed: PackedBits, rows: Tensor) -> Tensor:
     """Some rows of a matrix of 8 bits: int64 [...] to float32 [..., columns]."""
     block, place = rows // _ROWS, rows % _ROWS
     numbers = packed.numbers[block, :, place].flatten(-2)[..., : packed.columns]
-    return (numbers.float() - 128) * packed.scales[block, 0, place][..., None]
+    return (numbers.float() - 128) * packed.scales[block, 0, place][..., None].float()
 
 
 def multiply(x: Tensor, packed: PackedBits) -> Tensor:
@@ -94,7 +96,7 @@ def multiply(x: Tensor, packed: PackedBits) -> Tensor:
         packed: from `pack`.
 
     Returns:
-        [tokens, rows] in the dtype of `x`.
+        [tokens, rows] in the dtype of `x`. If an activation of a token is not finite, its products are NaN.
     """
     library = kernel()
     assert library is not None, "the caller asks `kernel` first"
@@ -102,6 +104,8 @@ def multiply(x: Tensor, packed: PackedBits) -> Tensor:
 
 
 def _multiply(library: ctypes.CDLL, x: Tensor, packed: PackedBits) -> Tensor:
+    assert x.dtype in KERNEL_DTYPES, "the kernel would read memory of others"
+    assert x.shape[1] == packed.columns, "the kernel would read memory of others"
     product = x.new_empty(x.shape[0], packed.rows)
     has_failed = library.multiply(
         x.data_ptr(),
@@ -113,6 +117,7 @@ def _multiply(library: ctypes.CDLL, x: Tensor, packed: PackedBits) -> Tensor:
         x.shape[0],
         packed.rows,
         packed.columns,
+        torch.get_num_threads(),
     )
     if has_failed:
         raise MemoryError("no memory for rounded activations")
@@ -129,7 +134,9 @@ def kernel() -> ctypes.CDLL | None:
         if not _is_right(library):
             raise OSError("the compiled kernel is wrong here")
     except (OSError, subprocess.SubprocessError) as error:
-        log.info("weights of 8 and 4 bits use PyTorch's kernels, which are slower: %s", error)
+        said = getattr(error, "stderr", None) or b""  # by a compiler
+        reason = said.decode(errors="replace").strip() or error
+        log.info("weights of 8 and 4 bits use PyTorch's kernels, which are slower: %s", reason)
         return None
     return library
 
@@ -151,8 +158,18 @@ def _load() -> ctypes.CDLL:
     compiler = next((path for name in ("cc", "gcc", "clang") if (path := shutil.which(name))), None)
     if compiler is None:
         raise OSError("there is no C compiler")
-    target = _cache_folder() / f"low_bit-{_key(compiler)}.so"
+    name = f"low_bit-{_key(compiler)}.so"
+    try:
+        return _made(compiler, _cache_folder() / name)
+    except (OSError, RuntimeError):  # nowhere to keep it, or it cannot be run there; nobody knows the home
+        with tempfile.TemporaryDirectory() as folder:  # a loaded file may be deleted
+            return _made(compiler, Path(folder) / name)
+
+
+def _made(compiler: str, target: Path) -> ctypes.CDLL:
+    """The library at this place, compiled if it is not there; several processes may do so at once."""
     if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             made = Path(folder) / target.name
             command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(made), "-lm"]
@@ -163,19 +180,14 @@ def _load() -> ctypes.CDLL:
 
 def _typed(library: ctypes.CDLL) -> ctypes.CDLL:
     pointer, number, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_long
-    library.multiply.argtypes = [pointer, number, pointer, pointer, number, pointer, size, size, size]
+    library.multiply.argtypes = [pointer, number, pointer, pointer, number, pointer, size, size, size, number]
     library.multiply.restype = number
     return library
 
 
 def _cache_folder() -> Path:
-    """Where the compiled kernel is kept for the next time: the user's cache, or a new temporary folder."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "paligemma2"
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError:
-        folder = Path()
-    return folder if folder != Path() and os.access(folder, os.W_OK) else Path(tempfile.mkdtemp())
+    """Where the compiled kernel is kept for the next time."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "paligemma2"
 
 
 def _key(compiler: str) -> str:

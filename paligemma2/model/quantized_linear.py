@@ -13,11 +13,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paligemma2.model import low_bit_kernel
-from paligemma2.model.low_bit import GROUP, Bits, LowBits, quantize, restore, round_activations
+from paligemma2.model.low_bit import (
+    GROUP,
+    Bits,
+    LowBits,
+    pair_up,
+    quantize,
+    restore,
+    round_activations,
+    take_apart,
+)
 
 Multiply: TypeAlias = Callable[[Tensor], Tensor]
 """[tokens, in] to [tokens, out] in the same dtype."""
 _FEW_TOKENS = 8
+_WHOLE_COLUMNS = 32
+"""PyTorch's product of 8 bits reads beyond rows of other lengths: it crashes, or is wrong."""
+_RESTORED_AT_ONCE = 2**26
+"""Numbers, or a product with the table would restore all of it: 2.4 GB in float32."""
 
 
 class QuantizedLinear(nn.Module):
@@ -76,7 +89,7 @@ class QuantizedTable(nn.Module):
             self._rows = partial(low_bit_kernel.unpack_rows, packed)
             self._multiply, self.packed_bytes = partial(_own, packed), packed.num_bytes
         else:
-            self._rows = lambda ids: low.numbers[ids].float() * low.scales[ids]
+            self._rows = lambda ids: low.numbers[ids].float() * low.scales[ids].float()
             self._multiply, self.packed_bytes = _product(low)
 
     def forward(self, token_ids: Tensor) -> Tensor:
@@ -116,10 +129,12 @@ def _product(low: LowBits) -> tuple[Multiply, int]:
         packed = low_bit_kernel.pack(low)
         return partial(_own, packed), packed.num_bytes
     num_bytes = low.numbers.nbytes * low.bits // 8 + low.scales.nbytes
-    if low.numbers.device.type == "cpu" and low.bits == 8:
+    if low.numbers.device.type == "cpu" and low.bits == 8 and low.numbers.shape[1] % _WHOLE_COLUMNS == 0:
         return partial(_library_8, low), num_bytes
     if low.numbers.device.type == "cpu" and low.numbers.shape[1] % GROUP == 0 and _fits_library_4(low):
         return _library_4(low), num_bytes
+    if low.bits == 4 and low.numbers.shape[1] % 2 == 0:
+        return partial(_restored_pairs, pair_up(low.numbers), low.scales), num_bytes
     return partial(_restored, low), low.numbers.nbytes + low.scales.nbytes
 
 
@@ -128,7 +143,9 @@ def _has_own_kernel(low: LowBits) -> bool:
 
 
 def _own(packed: low_bit_kernel.PackedBits, x: Tensor) -> Tensor:
-    return low_bit_kernel.multiply(x, packed)
+    if x.dtype in low_bit_kernel.KERNEL_DTYPES:
+        return low_bit_kernel.multiply(x, packed)
+    return low_bit_kernel.multiply(x.float(), packed).to(x.dtype)
 
 
 def _library_8(low: LowBits, x: Tensor) -> Tensor:
@@ -156,6 +173,17 @@ def _library_4(low: LowBits) -> Multiply:
 
 
 def _restored(low: LowBits, x: Tensor) -> Tensor:
+    num_rows = max(1, _RESTORED_AT_ONCE // low.numbers.shape[1])
+    parts = zip(torch.split(low.numbers, num_rows), torch.split(low.scales, num_rows), strict=True)
+    products = [_restored_rows(LowBits(bits=low.bits, numbers=n, scales=s), x) for n, s in parts]
+    return torch.cat(products, dim=-1) if len(products) > 1 else products[0]
+
+
+def _restored_pairs(pairs: Tensor, scales: Tensor, x: Tensor) -> Tensor:
+    return _restored_rows(LowBits(bits=4, numbers=take_apart(pairs), scales=scales), x)
+
+
+def _restored_rows(low: LowBits, x: Tensor) -> Tensor:
     if low.bits == 8:  # whole numbers to 127 are exact in bfloat16, so the scale can follow
         return F.linear(x, low.numbers.to(x.dtype)) * low.scales[:, 0].to(x.dtype)
     return F.linear(x, restore(low, x.dtype))
@@ -169,7 +197,7 @@ def _dynamic(low: LowBits, x: Tensor) -> Tensor:
 
 def _dynamic_onednn(low: LowBits) -> Multiply:
     packed = torch.ops.onednn.qlinear_prepack(low.numbers, None)
-    weight_scales = low.scales[:, 0].contiguous()
+    weight_scales = low.scales[:, 0].float()
     no_offsets = torch.zeros(len(weight_scales), dtype=torch.int32)
 
     def multiply(x: Tensor) -> Tensor:
@@ -200,8 +228,10 @@ def _dynamic_onednn(low: LowBits) -> Multiply:
 def has_dynamic_kernel() -> bool:
     """Whether this build of PyTorch has oneDNN's product of 8 bits and it is exact on this processor."""
     generator = torch.Generator().manual_seed(0)
-    low = quantize(torch.randn(48, 128, generator=generator), 8)
+    weight = torch.randn(48, 128, generator=generator)
     x = torch.randn(5, 128, generator=generator)
+    weight[0], x[0] = 1, 1  # the largest numbers everywhere: sums of 16 bits would be cut off
+    low = quantize(weight, 8)
     try:
         product = _dynamic_onednn(low)(x)
     except (RuntimeError, AttributeError):
