@@ -96,7 +96,7 @@ def multiply(x: Tensor, packed: PackedBits) -> Tensor:
         packed: from `pack`.
 
     Returns:
-        [tokens, rows] in the dtype of `x`. A token with an activation that is not finite gives NaN.
+        [tokens, rows] in the dtype of `x`. If an activation of a token is not finite, its products are NaN.
     """
     library = kernel()
     assert library is not None, "the caller asks `kernel` first"

@@ -26,6 +26,8 @@ from paligemma2.model.low_bit import (
 Multiply: TypeAlias = Callable[[Tensor], Tensor]
 """[tokens, in] to [tokens, out] in the same dtype."""
 _FEW_TOKENS = 8
+_WHOLE_COLUMNS = 32
+"""PyTorch's product of 8 bits reads beyond rows of other lengths: it crashes, or is wrong."""
 _RESTORED_AT_ONCE = 2**26
 """Numbers, or a product with the table would restore all of it: 2.4 GB in float32."""
 
@@ -111,7 +113,7 @@ def _product(low: LowBits) -> tuple[Multiply, int]:
         packed = low_bit_kernel.pack(low)
         return partial(_own, packed), packed.num_bytes
     num_bytes = low.numbers.nbytes * low.bits // 8 + low.scales.nbytes
-    if low.numbers.device.type == "cpu" and low.bits == 8:
+    if low.numbers.device.type == "cpu" and low.bits == 8 and low.numbers.shape[1] % _WHOLE_COLUMNS == 0:
         return partial(_library_8, low), num_bytes
     if low.numbers.device.type == "cpu" and low.numbers.shape[1] % GROUP == 0 and _fits_library_4(low):
         return _library_4(low), num_bytes

@@ -5,18 +5,23 @@ import pytest
 import torch
 from torch import nn
 
+from paligemma2.model import low_bit_kernel
+from paligemma2.model.config import ModelConfig, TextConfig, VisionConfig
 from paligemma2.model.half_linear import has_half_kernels
 from paligemma2.model.packed_linear import PackedLinear, has_packed_kernels
 from paligemma2.model.packed_table import PackedTable
 from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.model.prefix_mask import PrefixLayout
+from paligemma2.model.quantized_linear import DynamicLinear, QuantizedLinear, QuantizedTable
 from paligemma2.model.weight_forms import (
+    Quantization,
     WeightForm,
     fill,
     half_form,
     is_packed,
     packed_form,
     plain_form,
+    quantized_form,
     refill,
     stored_bytes,
 )
@@ -105,3 +110,75 @@ def test_bytes_are_counted_as_they_are_kept(small_model: Callable[..., PaliGemma
     assert before == sum(parameter.nbytes for parameter in model.parameters())
     refill(model, packed_form(torch.float32), TABLE)
     assert stored_bytes(model) == before
+
+
+def wide_config() -> ModelConfig:
+    """Of widths that no kernel has to fill up."""
+    return ModelConfig(
+        vision=VisionConfig(
+            image_size=28, patch_size=14, hidden_size=128, num_layers=2, num_heads=2, intermediate_size=256
+        ),
+        text=TextConfig(
+            vocab_size=1024,
+            hidden_size=256,
+            num_layers=4,
+            num_heads=4,
+            num_kv_heads=2,
+            head_dim=64,
+            intermediate_size=512,
+            query_pre_attn_scalar=64.0,
+        ),
+        image_token_id=1000,
+    )
+
+
+def wide_model(dtype: torch.dtype) -> PaliGemma2Model:
+    torch.manual_seed(0)
+    model = PaliGemma2Model(wide_config()).eval()
+    for parameter in model.parameters():
+        parameter.data.normal_(0.0, parameter[0].numel() ** -0.5 if parameter.dim() > 1 else 0.1)
+    return model.to(dtype)
+
+
+@pytest.mark.parametrize("has_kernel", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("quantization", "share_off"), [("int8", 0.045), ("w8a8", 0.045), ("int4", 0.33)])
+def test_a_whole_model_of_few_bits_is_near_the_one_of_many(
+    monkeypatch: pytest.MonkeyPatch,
+    quantization: Quantization,
+    share_off: float,
+    dtype: torch.dtype,
+    has_kernel: bool,
+) -> None:
+    if not has_kernel:
+        monkeypatch.setattr(low_bit_kernel, "kernel", lambda: None)
+    model, low = wide_model(torch.float32), wide_model(dtype)
+    refill(low, quantized_form(quantization, dtype), TABLE)
+    assert is_packed(low)
+    assert low.dtype == dtype
+    assert not any(isinstance(module, nn.Linear) for module in low.modules())
+    ids = torch.tensor([[1000] * 4 + [2, 5, 9, 30, 10]] * 2)
+    layout = PrefixLayout.from_flags(torch.ones_like(ids) > 0, torch.ones_like(ids) > 0)
+    pixels = torch.rand(2, 3, 28, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.inference_mode():
+        expected = model(ids, pixels, layout)
+        off = low(ids, pixels, layout) - expected
+    assert float(off.norm() / expected.norm()) < share_off
+
+
+@pytest.mark.parametrize("quantization", ["int8", "w8a8", "int4"])
+def test_each_part_of_a_model_gets_its_bits(quantization: Quantization) -> None:
+    model = wide_model(torch.bfloat16)
+    before = stored_bytes(model)
+    blocks = sum(p.nbytes for p in model.language_model.layers.parameters() if p.dim() > 1)
+    rest = sum(m.weight.nbytes for m in model.modules() if isinstance(m, nn.Linear | nn.Embedding)) - blocks
+    position = model.vision_tower.embeddings.position_embedding.weight.nbytes  # stays as it is
+    refill(model, quantized_form(quantization, torch.bfloat16), TABLE)
+    kept = before - blocks - (rest - position)
+    expected = kept + (blocks / 4 if quantization == "int4" else blocks / 2) + (rest - position) / 2
+    assert expected < stored_bytes(model) < 1.035 * expected  # scales
+    kind = DynamicLinear if quantization == "w8a8" else QuantizedLinear
+    assert isinstance(model.language_model.layers[0].mlp.up_proj, kind)
+    assert isinstance(model.vision_tower.encoder.layers[0].self_attn.q_proj, kind)
+    assert isinstance(model.language_model.embed_tokens, QuantizedTable)
+    assert model.vision_tower.encoder.layers[0].self_attn.q_proj.bias.dtype == torch.bfloat16
