@@ -12,6 +12,7 @@ import argparse
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from half_kernels import seconds
 from torch import Tensor
 
 from paligemma2.jobs.bench import machine_name, read_rate
+from paligemma2.model import low_bit_kernel
+from paligemma2.model.low_bit import Bits, quantize
 
 SHAPES = ((9216, 2304), (2304, 9216))
 RING = 8
@@ -206,6 +209,12 @@ def int8_fbgemm(weight: Tensor) -> Product:
     return lambda x: torch.ops.quantized.linear_dynamic(x, kept, reduce_range=False)
 
 
+def ours(bits: Bits, weight: Tensor) -> Product:
+    """This package's kernel; activations are rounded to 8 bits in groups."""
+    kept = low_bit_kernel.pack(quantize(weight, bits))
+    return lambda x: low_bit_kernel.multiply(x, kept)
+
+
 def rows_of_int8(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Symmetric int8 [rows, columns] and the float32 scale of each row."""
     scales = matrix.abs().amax(-1) / 127
@@ -229,6 +238,8 @@ WAYS = {
     "`onednn.qlinear`": Way(bits=8, tolerance=0.03, dtype=FLOAT32, make=int8_onednn),
     "`_int_mm`": Way(bits=8, tolerance=0.03, dtype=FLOAT32, make=int8_matrix),
     "FBGEMM `linear_dynamic`": Way(bits=8, tolerance=0.03, dtype=FLOAT32, make=int8_fbgemm),
+    "ours, 8 bits": Way(bits=8, tolerance=0.03, dtype=BFLOAT16, make=partial(ours, 8)),
+    "ours, 4 bits": Way(bits=4 + 16 / GROUP, tolerance=0.2, dtype=BFLOAT16, make=partial(ours, 4)),
     "`_weight_int4pack_mm_for_cpu`": Way(bits=FOUR, tolerance=0.2, dtype=BFLOAT16, make=int4_pack),
     "`_dyn_quant_matmul_4bit`": Way(bits=FOUR, tolerance=0.2, dtype=FLOAT32, make=int4_dynamic, is_slow=True),
 }
