@@ -29,13 +29,14 @@ import av
 import numpy as np
 import torch
 from PIL import Image
+from vs_transformers import with_layers
 
 from paligemma2.checkpoint.layouts import EMBEDDING
 from paligemma2.inference.decoding import decode
 from paligemma2.inference.devices import device_named, dtype_named, form_for
 from paligemma2.jobs.bench import machine_name, parameter_counts, random_model
 from paligemma2.jobs.versions import versions
-from paligemma2.model.config import SIZES, ModelConfig, VisionConfig, preset
+from paligemma2.model.config import SIZES, ModelConfig, preset
 from paligemma2.model.memory import MemoryPlan, inference_memory
 from paligemma2.model.prefix_mask import PrefixLayout
 from paligemma2.model.weight_forms import refill, stored_bytes
@@ -130,12 +131,9 @@ def count(config: ModelConfig) -> int:
 def config_of(size: str, side: int, layers: int | None) -> ModelConfig:
     """The model of this size for pictures of this side, with fewer blocks if asked."""
     known = preset("tiny" if size == "tiny" else f"paligemma2-{size}-pt-224")
-    vision: VisionConfig = dataclasses.replace(known.vision, image_size=side)
+    vision = dataclasses.replace(known.vision, image_size=side)
     text = dataclasses.replace(known.text, max_positions=8192)
-    if layers is not None:
-        vision = dataclasses.replace(vision, num_layers=layers)
-        text = dataclasses.replace(text, num_layers=layers, sliding_layers=text.sliding_layers[:layers])
-    return dataclasses.replace(known, vision=vision, text=text)
+    return with_layers(dataclasses.replace(known, vision=vision, text=text), layers)
 
 
 def plan_of(config: ModelConfig, pictures: int, tokens: int, dtype: torch.dtype, weights: int) -> MemoryPlan:

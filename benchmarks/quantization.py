@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from vs_transformers import config_of
 
 from paligemma2.checkpoint.layouts import EMBEDDING
 from paligemma2.data.synthetic.samples import Pixels
@@ -32,7 +33,7 @@ from paligemma2.inference.predictor import PaliGemma2
 from paligemma2.jobs.bench import TEXT_TOKENS, machine_name, random_model, random_prompts
 from paligemma2.jobs.versions import versions
 from paligemma2.jobs.world_scores import score_world
-from paligemma2.model.config import ModelConfig, preset
+from paligemma2.model.config import ModelConfig
 from paligemma2.model.low_bit import LowBits, quantize, restore
 from paligemma2.model.low_bit_kernel import kernel
 from paligemma2.model.paligemma2 import PaliGemma2Model
@@ -139,7 +140,7 @@ def random_rows(layers: int, prompts: int) -> list[dict[str, Any]]:
     """The random model in each form."""
     rows, reference = [], None
     for name, form in FORMS.items():
-        model = random_model(shallow(preset("paligemma2-3b-pt-224"), layers))
+        model = random_model(config_of("3b", layers))
         refill(model, form, EMBEDDING)
         batches = random_batches(model.config, prompts)
         found = torch.cat([logits_of(model, each) for each in batches])
@@ -148,14 +149,6 @@ def random_rows(layers: int, prompts: int) -> list[dict[str, Any]]:
         del model
         gc.collect()
     return rows
-
-
-def shallow(config: ModelConfig, layers: int) -> ModelConfig:
-    """The same widths with fewer blocks."""
-    vision = dataclasses.replace(config.vision, num_layers=layers)
-    sliding = config.text.sliding_layers[:layers]
-    text = dataclasses.replace(config.text, num_layers=layers, sliding_layers=sliding)
-    return dataclasses.replace(config, vision=vision, text=text)
 
 
 def random_batches(config: ModelConfig, prompts: int) -> Iterator[ModelInputs]:

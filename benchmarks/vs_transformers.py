@@ -95,12 +95,15 @@ def main() -> None:
 
 def config_of(size: str, layers: int | None) -> ModelConfig:
     """The 224 px model of this size, with fewer blocks if asked."""
-    config = preset(f"paligemma2-{size}-pt-224")
+    return with_layers(preset(f"paligemma2-{size}-pt-224"), layers)
+
+
+def with_layers(config: ModelConfig, layers: int | None) -> ModelConfig:
+    """The same widths with so many blocks in each tower; None leaves them as they are."""
     if layers is None:
         return config
-    text = dataclasses.replace(
-        config.text, num_layers=layers, sliding_layers=config.text.sliding_layers[:layers]
-    )
+    sliding = config.text.sliding_layers[:layers]
+    text = dataclasses.replace(config.text, num_layers=layers, sliding_layers=sliding)
     return dataclasses.replace(
         config, text=text, vision=dataclasses.replace(config.vision, num_layers=layers)
     )

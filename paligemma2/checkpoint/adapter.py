@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from paligemma2.checkpoint.adapter_config import (
     AdapterConfig,
@@ -21,12 +20,11 @@ from paligemma2.checkpoint.adapter_config import (
     read_adapter_config,
 )
 from paligemma2.checkpoint.atomic import new_folder
-from paligemma2.checkpoint.layouts import KeyLayout, stored_name
+from paligemma2.checkpoint.layouts import KeyLayout, linear_shapes, stored_name
 from paligemma2.checkpoint.weights import Problems, StoredTensor, check_tensors
 from paligemma2.errors import CheckpointError, ConfigError, InputError
 from paligemma2.model.config import ModelConfig
 from paligemma2.model.lora import Adapter, LowRank
-from paligemma2.model.paligemma2 import PaliGemma2Model
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -50,7 +48,7 @@ def read_adapter(folder: str | Path, config: ModelConfig) -> Adapter:
     _check_files(path)
     settings = read_adapter_config(path / CONFIG_FILE)
     tensors = _read(path / WEIGHTS_FILE)
-    shapes = _linear_shapes(config)
+    shapes = linear_shapes(config)
     tables = [_modules(settings, shapes, layout) for layout in get_args(KeyLayout)]
     expected = [_expected(settings, table, shapes) for table in tables]
     best = min(range(len(tables)), key=lambda place: len(expected[place].keys() ^ tensors.keys()))
@@ -94,7 +92,7 @@ def save_adapter(
     for layer, (a, b, _) in adapter.changes.items():
         for key, tensor in zip(_keys(stored_name(layer, keys)), (a, b), strict=True):
             tensors[key] = tensor.detach().cpu().contiguous()
-    settings = config_to_json(config_of(adapter, _linear_shapes(config)))
+    settings = config_to_json(config_of(adapter, linear_shapes(config)))
     with new_folder(folder, overwrite=overwrite) as partial:
         (partial / CONFIG_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         # `save_file` would make a file that only its owner can read.
@@ -124,14 +122,6 @@ def _read(file: Path) -> dict[str, Tensor]:
             return {key: opened.get_tensor(key).clone() for key in opened.offset_keys()}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{file}: cannot be read: {error}", hint="download it again") from error
-
-
-def _linear_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
-    """(out, in) of every linear layer by our name."""
-    with torch.device("meta"):
-        model = PaliGemma2Model(config)
-    linear = ((name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear))
-    return {name: (module.out_features, module.in_features) for name, module in linear}
 
 
 def _modules(

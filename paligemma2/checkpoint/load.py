@@ -1,7 +1,7 @@
 """A checkpoint on disk to a model in memory, tensor by tensor."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -12,7 +12,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from paligemma2.checkpoint.layouts import EMBEDDING
 from paligemma2.checkpoint.open_checkpoint import Checkpoint, open_checkpoint
-from paligemma2.checkpoint.quantized_folder import SCALE, bits_of_weights, raise_again
+from paligemma2.checkpoint.quantized_folder import raise_again, scale_of
 from paligemma2.checkpoint.weights import OnProgress, Weights, main_dtype, total_bytes
 from paligemma2.model.config import ModelConfig
 from paligemma2.model.low_bit import LowBits
@@ -91,17 +91,19 @@ def load_model(
         CheckpointError: its weights are damaged or do not fit; all faults are named at once.
     """
     checkpoint = open_checkpoint(source, config, may_be_quantized=may_be_quantized)
-    report = _report(checkpoint.weights)
+    few_bits = {part for name in checkpoint.bits for part in (name, scale_of(name))}
+    report = _report(checkpoint.weights, few_bits)
     if report.num_zero_rows:
         log.info("%s has no filler rows; %d are zero", checkpoint.weights.path, report.num_zero_rows)
     with torch.device("meta"):
         model = PaliGemma2Model(checkpoint.config)
     read_as = dtype or report.stored_dtype
     weights: Iterator[tuple[str, Tensor | LowBits]]
-    weights = _read_all(checkpoint, _placing(model, mesh, torch.device(device), read_as), on_progress)
+    place = _placing(model, mesh, torch.device(device), read_as, few_bits)
+    weights = _read_all(checkpoint, place, on_progress)
     form = form_for(read_as)
     if checkpoint.quantization is not None:
-        weights = raise_again(weights, bits_of_weights(checkpoint.config, checkpoint.quantization))
+        weights = raise_again(weights, checkpoint.bits)
         form = quantized_form(checkpoint.quantization, form.dtype)
     fill(model, weights, form, table=EMBEDDING)
     model.eval()
@@ -114,17 +116,11 @@ def load_model(
     )
 
 
-def _report(weights: Weights) -> LoadReport:
+def _report(weights: Weights, few_bits: Collection[str]) -> LoadReport:
     stored = weights.tensors
     return LoadReport(
         layout=weights.layout,
-        stored_dtype=main_dtype(
-            {
-                name: each
-                for name, each in stored.items()
-                if each.dtype.is_floating_point and SCALE not in name
-            }
-        ),
+        stored_dtype=main_dtype({name: each for name, each in stored.items() if name not in few_bits}),
         num_tensors=len(stored),
         num_bytes=total_bytes(stored),
         num_zero_rows=weights.num_zero_rows,
@@ -132,22 +128,19 @@ def _report(weights: Weights) -> LoadReport:
 
 
 def _placing(
-    model: PaliGemma2Model, mesh: DeviceMesh | None, device: torch.device, dtype: torch.dtype
+    model: PaliGemma2Model,
+    mesh: DeviceMesh | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    few_bits: Collection[str],
 ) -> Place:
     if mesh is None:
-        return lambda name, tensor: tensor.to(
-            device, dtype if _is_plain(name, tensor.dtype) else tensor.dtype
-        )
+        return lambda name, tensor: tensor.to(device, None if name in few_bits else dtype)
     from paligemma2.model.parallel import own_share, parallelize  # which takes a second
 
     parallelize(model, mesh)
     parameters = dict(model.named_parameters())
     return lambda name, tensor: own_share(tensor, parameters[name], device, dtype)
-
-
-def _is_plain(name: str, dtype: torch.dtype) -> bool:
-    """Whether a stored tensor is a weight, bias or position in floating point, not a part of few bits."""
-    return dtype.is_floating_point and not name.endswith(SCALE)
 
 
 def _read_all(

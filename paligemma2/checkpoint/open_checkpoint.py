@@ -1,6 +1,7 @@
 """A checkpoint of any kind, found and checked but not read."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from paligemma2.checkpoint.safetensors_files import open_folder
 from paligemma2.checkpoint.weights import StoredTensor, Weights
 from paligemma2.errors import InputError
 from paligemma2.model.config import ModelConfig
+from paligemma2.model.low_bit import Bits
 from paligemma2.model.weight_forms import Quantization
 
 
@@ -24,12 +26,14 @@ class Checkpoint:
     Attributes:
         folder: where `config.json`, tokenizer and processor files would be.
         quantization: how the weights are stored if not as floating-point numbers; see `quantized_folder`.
+        bits: the names of the weights that have few bits, and how many.
     """
 
     config: ModelConfig
     weights: Weights
     folder: Path
     quantization: Quantization | None = None
+    bits: Mapping[str, Bits] = field(default_factory=dict)
 
 
 def open_checkpoint(
@@ -60,12 +64,13 @@ def open_checkpoint(
                 f"{path} holds {quantization} weights, which can only be loaded to predict",
                 hint="take the checkpoint that it was made from",
             )
-        shapes, bits = expected_shapes(config), {}
+        shapes = expected_shapes(config)
+        bits: Mapping[str, Bits] = {}
         if quantization is not None:
             bits = bits_of_weights(config, quantization)
             whole = {name: StoredTensor(shape, torch.float32) for name, shape in shapes.items()}
             shapes = {name: tensor.shape for name, tensor in stored_tensors(whole, bits).items()}
         weights: Weights = open_folder(path, shapes, compare_head=compare_head, integers=bits)
-        return Checkpoint(config, weights, path, quantization)
+        return Checkpoint(config, weights, path, quantization, bits)
     npz = open_npz(path, config)
     return Checkpoint(npz.config, npz, path.parent)

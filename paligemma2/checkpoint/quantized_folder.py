@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import cast, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from paligemma2.checkpoint.config_json import read_json
-from paligemma2.checkpoint.layouts import EMBEDDING
+from paligemma2.checkpoint.layouts import EMBEDDING, linear_shapes
 from paligemma2.checkpoint.weights import StoredTensor
 from paligemma2.errors import CheckpointError, InputError
 from paligemma2.model.config import ModelConfig
 from paligemma2.model.low_bit import GROUP, Bits, LowBits, pair_up, quantize, take_apart
-from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.model.weight_forms import Quantization, bits_of
 
 SCALE = ".weight_scale"
@@ -59,10 +58,7 @@ def check_quantization(quantization: Quantization) -> None:
 
 def bits_of_weights(config: ModelConfig, quantization: Quantization) -> dict[str, Bits]:
     """The names of the weights that have few bits, and how many."""
-    with torch.device("meta"):
-        model = PaliGemma2Model(config)
-    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    bits = {f"{name}.weight": bits_of(quantization, name) for name in layers}
+    bits = {name + _WEIGHT: bits_of(quantization, name) for name in linear_shapes(config)}
     return {**bits, EMBEDDING: 8}
 
 
@@ -97,7 +93,10 @@ def lower(name: str, weight: Tensor, bits: Mapping[str, Bits]) -> Iterator[tuple
 def raise_again(
     stored: Iterable[tuple[str, Tensor]], bits: Mapping[str, Bits]
 ) -> Iterator[tuple[str, Tensor | LowBits]]:
-    """The inverse of `lower` for all tensors of a folder, in any order."""
+    """The inverse of `lower` for all tensors of a folder, in any order.
+
+    What was lowered comes in memory of its own: kernels keep the numbers as they are.
+    """
     waiting: dict[str, Tensor] = {}
     for name, tensor in stored:
         weight = name.removesuffix(SCALE) + _WEIGHT if name.endswith(SCALE) else name
@@ -107,8 +106,8 @@ def raise_again(
         waiting[name] = tensor
         if weight in waiting and scale_of(weight) in waiting:
             numbers, scales = waiting.pop(weight), waiting.pop(scale_of(weight))
-            whole = numbers if bits[weight] == 8 else take_apart(numbers)
-            yield weight, LowBits(bits=bits[weight], numbers=whole, scales=scales)
+            whole = numbers.clone() if bits[weight] == 8 else take_apart(numbers)
+            yield weight, LowBits(bits=bits[weight], numbers=whole, scales=scales.clone())
 
 
 def scale_of(weight: str) -> str:

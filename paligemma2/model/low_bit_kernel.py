@@ -136,7 +136,7 @@ def kernel() -> ctypes.CDLL | None:
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or b""  # by a compiler
         reason = said.decode(errors="replace").strip() or error
-        log.info("weights of 8 and 4 bits use PyTorch's kernels, which are slower: %s", reason)
+        log.warning("weights of 8 and 4 bits use PyTorch's kernels, which are slower: %s", reason)
         return None
     return library
 

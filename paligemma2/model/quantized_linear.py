@@ -38,31 +38,12 @@ class QuantizedLinear(nn.Module):
     Args:
         low: the weight.
         bias: [out] or None.
+        rounds_activations: to 8 bits too, with a scale for each token; for weights of 8 bits.
     """
 
-    def __init__(self, low: LowBits, bias: Tensor | None) -> None:
+    def __init__(self, low: LowBits, bias: Tensor | None, *, rounds_activations: bool = False) -> None:
         super().__init__()
-        self._multiply, self.packed_bytes = _product(low)
-        self.bias = bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., in] to [..., out] in the dtype of `x`."""
-        return _with_bias(self._multiply, x, self.bias)
-
-
-class DynamicLinear(nn.Module):
-    """A linear layer for inference with weights and activations of 8 bits, a scale for each row and token.
-
-    Args:
-        low: the weight, of 8 bits.
-        bias: [out] or None.
-    """
-
-    def __init__(self, low: LowBits, bias: Tensor | None) -> None:
-        super().__init__()
-        is_fast = low.numbers.device.type == "cpu" and has_dynamic_kernel()
-        self._multiply = _dynamic_onednn(low) if is_fast else partial(_dynamic, low)
-        self.packed_bytes = low.numbers.nbytes + low.scales.nbytes
+        self._multiply, self.packed_bytes = _dynamic_product(low) if rounds_activations else _product(low)
         self.bias = bias
 
     def forward(self, x: Tensor) -> Tensor:
@@ -171,6 +152,12 @@ def _restored_rows(low: LowBits, x: Tensor) -> Tensor:
     if low.bits == 8:  # whole numbers to 127 are exact in bfloat16, so the scale can follow
         return F.linear(x, low.numbers.to(x.dtype)) * low.scales[:, 0].to(x.dtype)
     return F.linear(x, restore(low, x.dtype))
+
+
+def _dynamic_product(low: LowBits) -> tuple[Multiply, int]:
+    is_fast = low.numbers.device.type == "cpu" and has_dynamic_kernel()
+    multiply = _dynamic_onednn(low) if is_fast else partial(_dynamic, low)
+    return multiply, low.numbers.nbytes + low.scales.nbytes
 
 
 def _dynamic(low: LowBits, x: Tensor) -> Tensor:

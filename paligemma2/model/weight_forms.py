@@ -20,7 +20,7 @@ from paligemma2.model.half_linear import HalfLinear, fits_half, half_blocks
 from paligemma2.model.low_bit import Bits, LowBits, quantize
 from paligemma2.model.packed_linear import PackedLinear, packed_blocks
 from paligemma2.model.packed_table import PackedTable
-from paligemma2.model.quantized_linear import DynamicLinear, QuantizedLinear, QuantizedTable
+from paligemma2.model.quantized_linear import QuantizedLinear, QuantizedTable
 
 Quantization: TypeAlias = Literal["int8", "int4", "w8a8"]
 _DECODER_BLOCKS = "language_model.layers."
@@ -83,9 +83,7 @@ def quantized_form(quantization: Quantization, dtype: torch.dtype) -> WeightForm
     With "int4" the decoder's blocks have 4 bits; the image encoder and the table, which is the output layer
     too, have 8.
     """
-    layer: type[DynamicLinear | QuantizedLinear] = (
-        DynamicLinear if quantization == "w8a8" else QuantizedLinear
-    )
+    layer = partial(QuantizedLinear, rounds_activations=quantization == "w8a8")
 
     def linear(name: str, linear: nn.Linear) -> nn.Module:
         return layer(quantize(linear.weight.detach(), bits_of(quantization, name)), linear.bias)
@@ -109,7 +107,7 @@ def fill(
 
     Args:
         model: has a parameter for each name.
-        weights: names and tensors, on the device where they are to stay; what is kept is copied.
+        weights: names and tensors, on the device where they are to stay; the CPU's are copied if kept.
         form: what they become.
         table: the name of the weight of the embedding that is the output layer too.
     """
@@ -184,8 +182,9 @@ def _put(model: nn.Module, form: WeightForm, table: str, name: str, tensor: Tens
         owner.weight = nn.Parameter(tensor, requires_grad=False)
         setattr(model.get_submodule(parent), last, form.table(owner))
     else:
-        can_train = form.linear is None
-        setattr(owner, leaf, nn.Parameter(tensor.to(form.dtype, copy=True), requires_grad=can_train))
+        # On the CPU it may lie in a mapped file; elsewhere it was put there for this model.
+        kept = tensor.to(form.dtype, copy=tensor.device.type == "cpu")
+        setattr(owner, leaf, nn.Parameter(kept, requires_grad=form.linear is None))
 
 
 def is_packed(module: nn.Module) -> bool:

@@ -20,6 +20,7 @@ from paligemma2.checkpoint.safetensors_files import SINGLE_FILE
 from paligemma2.checkpoint.weights import StoredTensor
 from paligemma2.errors import CheckpointError, InputError
 from paligemma2.jobs.convert import run as convert
+from paligemma2.model import low_bit_kernel
 from paligemma2.model.low_bit import LowBits, quantize, restore
 from tests.small_model import save_small_model, small_config
 
@@ -81,6 +82,19 @@ def test_a_stored_model_equals_one_that_is_rounded_while_it_is_read(
     assert stored[0].log_probs == rounded[0].log_probs
     size = (tmp_path / "low" / SINGLE_FILE).stat().st_size
     assert size < 0.5 * (whole / SINGLE_FILE).stat().st_size
+
+
+@pytest.mark.parametrize("has_own_kernel", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_of_a_stored_model_stays_mapped(
+    whole: Path, tmp_path: Path, kind: str, has_own_kernel: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_own_kernel:
+        monkeypatch.setattr(low_bit_kernel, "kernel", lambda: None)
+    convert(whole, tmp_path / "low", quantize=kind)  # type: ignore[arg-type]
+    loaded = load_model(tmp_path / "low", may_be_quantized=True)
+    assert loaded.quantization == kind
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()
 
 
 def test_a_quantised_folder_can_only_be_loaded_to_predict(whole: Path, tmp_path: Path) -> None:

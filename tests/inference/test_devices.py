@@ -9,6 +9,7 @@ from paligemma2.inference import devices
 from paligemma2.inference.devices import device_named, dtype_named, dtype_on, form_for
 from paligemma2.inference.loading import load
 from paligemma2.model.half_linear import has_half_kernels
+from paligemma2.model.packed_linear import has_packed_kernels
 
 NO_MPS = [] if torch.backends.mps.is_available() else ["mps"]
 
@@ -52,6 +53,8 @@ def test_weights_are_kept_as_the_processor_is_good_at(monkeypatch: pytest.Monkey
     assert (form_for(cpu, torch.bfloat16).linear is None) == (not has_half_kernels())
     monkeypatch.setattr(devices, "has_bfloat16_arithmetic", lambda: True)
     assert form_for(cpu, torch.bfloat16).dtype == torch.bfloat16
+    for dtype in (torch.float32, torch.bfloat16):
+        assert (form_for(cpu, dtype).linear is None) == (not has_packed_kernels(dtype))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -100,16 +100,15 @@ def test_a_single_adapter_is_called_as_its_folder_is(folder, adapters, monkeypat
     assert load(folder, adapter=adapters).adapter is None
 
 
-@pytest.mark.parametrize("kind", ["int8", "int4", "w8a8"])
-def test_rounded_weights_write_nearly_as_likely_answers(folder, array, kind):
+@pytest.mark.parametrize(("kind", "largest"), [("int8", 0.1), ("int4", 0.4), ("w8a8", 0.1)])
+def test_rounded_weights_write_nearly_as_likely_answers(folder, array, kind, largest):
     whole = load(folder, device="cpu")
     rounded = load(folder, device="cpu", quantize=kind)
     (answer,) = whole.generate(array, "caption en", 6)
-    (scored,), (again,) = (
-        each.score(array, "caption en", [answer.text or "cat"]) for each in (whole, rounded)
-    )
-    assert again.log_prob == pytest.approx(scored.log_prob, rel=0.5)
-    assert again.log_prob != scored.log_prob
+    (scored,), (again,) = (each.score(array, "caption en", [answer.text]) for each in (whole, rounded))
+    # Measured: 0.04 nats with 8 bits, 0.20 with 4; without the rounding it would be 0.
+    off = [abs(one - other) for one, other in zip(scored.log_probs, again.log_probs, strict=True)]
+    assert 0 < max(off) < largest
 
 
 @pytest.mark.parametrize(

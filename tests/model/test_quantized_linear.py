@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from paligemma2.model import low_bit_kernel, quantized_linear
 from paligemma2.model.low_bit import Bits, LowBits, quantize, restore
 from paligemma2.model.quantized_linear import (
-    DynamicLinear,
     QuantizedLinear,
     QuantizedTable,
     has_dynamic_kernel,
@@ -29,8 +28,8 @@ def quantized_layer(bits: Bits, linear: nn.Linear) -> QuantizedLinear:
     return QuantizedLinear(quantize(linear.weight.detach(), bits), linear.bias)
 
 
-def dynamic_layer(linear: nn.Linear) -> DynamicLinear:
-    return DynamicLinear(quantize(linear.weight.detach(), 8), linear.bias)
+def dynamic_layer(linear: nn.Linear) -> QuantizedLinear:
+    return QuantizedLinear(quantize(linear.weight.detach(), 8), linear.bias, rounds_activations=True)
 
 
 def quantized_table(dtype: torch.dtype, table: nn.Embedding) -> QuantizedTable:
@@ -144,7 +143,7 @@ def test_activations_of_8_bits_without_a_kernel_are_near_the_definition(
 ) -> None:
     monkeypatch.setattr(quantized_linear, "has_dynamic_kernel", lambda: False)
     low = random_low(8)
-    check(DynamicLinear(low, None), low, dtype, 0.01)
+    check(QuantizedLinear(low, None, rounds_activations=True), low, dtype, 0.01)
 
 
 @needs_onednn
@@ -153,10 +152,10 @@ def test_the_kernel_of_onednn_gives_what_the_plain_way_does(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
 ) -> None:
     low = random_low(8)
-    fast = DynamicLinear(low, None)
+    fast = QuantizedLinear(low, None, rounds_activations=True)
     check(fast, low, dtype, 0.01)
     monkeypatch.setattr(quantized_linear, "has_dynamic_kernel", lambda: False)
-    plain = DynamicLinear(low, None)
+    plain = QuantizedLinear(low, None, rounds_activations=True)
     assert fast.packed_bytes == plain.packed_bytes == ROWS * COLUMNS + 2 * ROWS
     for tokens in (1, 5, 40):
         x = random_x(tokens).to(dtype)
@@ -166,7 +165,7 @@ def test_the_kernel_of_onednn_gives_what_the_plain_way_does(
 
 @needs_onednn
 def test_the_largest_numbers_everywhere_do_not_saturate() -> None:
-    layer = DynamicLinear(quantize(torch.ones(64, 4096), 8), None)
+    layer = QuantizedLinear(quantize(torch.ones(64, 4096), 8), None, rounds_activations=True)
     torch.testing.assert_close(layer(torch.ones(2, 4096)), torch.full((2, 64), 4096.0), rtol=0.005, atol=0)
 
 

@@ -8,11 +8,12 @@ from torch import nn
 from paligemma2.model import low_bit_kernel
 from paligemma2.model.config import ModelConfig, TextConfig, VisionConfig
 from paligemma2.model.half_linear import has_half_kernels
+from paligemma2.model.low_bit import quantize
 from paligemma2.model.packed_linear import PackedLinear, has_packed_kernels
 from paligemma2.model.packed_table import PackedTable
 from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.model.prefix_mask import PrefixLayout
-from paligemma2.model.quantized_linear import DynamicLinear, QuantizedLinear, QuantizedTable
+from paligemma2.model.quantized_linear import QuantizedLinear, QuantizedTable
 from paligemma2.model.weight_forms import (
     Quantization,
     WeightForm,
@@ -27,6 +28,8 @@ from paligemma2.model.weight_forms import (
 )
 
 TABLE = "language_model.embed_tokens.weight"
+UP_PROJ = "language_model.layers.0.mlp.up_proj"
+ENCODER_Q = "vision_tower.encoder.layers.0.self_attn.q_proj"
 FORMS = [
     pytest.param(
         half_form,
@@ -170,6 +173,8 @@ def test_a_whole_model_of_few_bits_is_near_the_one_of_many(
 def test_each_part_of_a_model_gets_its_bits(quantization: Quantization) -> None:
     model = wide_model(torch.bfloat16)
     before = stored_bytes(model)
+    weights = {path: model.get_submodule(path).weight.detach().clone() for path in (UP_PROJ, ENCODER_Q)}
+    biases = {path: model.get_submodule(path).bias for path in (UP_PROJ, ENCODER_Q)}
     blocks = sum(p.nbytes for p in model.language_model.layers.parameters() if p.dim() > 1)
     rest = sum(m.weight.nbytes for m in model.modules() if isinstance(m, nn.Linear | nn.Embedding)) - blocks
     position = model.vision_tower.embeddings.position_embedding.weight.nbytes  # stays as it is
@@ -177,8 +182,14 @@ def test_each_part_of_a_model_gets_its_bits(quantization: Quantization) -> None:
     kept = before - blocks - (rest - position)
     expected = kept + (blocks / 4 if quantization == "int4" else blocks / 2) + (rest - position) / 2
     assert expected < stored_bytes(model) < 1.035 * expected  # scales
-    kind = DynamicLinear if quantization == "w8a8" else QuantizedLinear
-    assert isinstance(model.language_model.layers[0].mlp.up_proj, kind)
-    assert isinstance(model.vision_tower.encoder.layers[0].self_attn.q_proj, kind)
+    for path, bits in ((UP_PROJ, 4 if quantization == "int4" else 8), (ENCODER_Q, 8)):
+        low, x = quantize(weights[path], bits), torch.randn(3, weights[path].shape[1])
+        x[:, 0] = 50.0  # scales of tokens suffer from it, those of groups and weights alone do not
+        same = QuantizedLinear(low, biases[path], rounds_activations=quantization == "w8a8")
+        made = model.get_submodule(path)(x)
+        assert torch.equal(made, same(x))
+        if bits == 8:
+            other = QuantizedLinear(low, biases[path], rounds_activations=quantization != "w8a8")
+            assert not torch.equal(made, other(x))
     assert isinstance(model.language_model.embed_tokens, QuantizedTable)
     assert model.vision_tower.encoder.layers[0].self_attn.q_proj.bias.dtype == torch.bfloat16
