@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from paligemma2.model.weight_forms import packed_form, quantized_form, refill
 PAST = 264
 COPIES = 2
 CONFIG: TextConfig = preset("paligemma2-3b-pt-224").text
-CPU = torch.device("cpu")
+CPU, HALF = torch.device("cpu"), torch.bfloat16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,38 +206,33 @@ def copy_of(layer: GemmaLayer) -> GemmaLayer:
     return copy
 
 
-# ---------------------------------------------------------------------------------------------------------
-# OURS: further forms of this package's block are added here.
-# ---------------------------------------------------------------------------------------------------------
 def ours(layers: list[GemmaLayer]) -> Iterator[tuple[str, Way]]:
     """This package's block with its own cache, by the name of each form of its weights."""
-    half = torch.bfloat16
     for name, form, bits, tolerance in (
-        ("ours bfloat16", packed_form(half), 16, 0.03),
-        ("ours int8", quantized_form("int8", half), 8, 0.05),
-        ("ours int4", quantized_form("int4", half), 4.25, 0.3),
-        ("ours w8a8", quantized_form("w8a8", half), 8, 0.05),
+        ("ours bfloat16", packed_form(HALF), 16, 0.03),
+        ("ours int8", quantized_form("int8", HALF), 8, 0.05),
+        ("ours int4", quantized_form("int4", HALF), 4.125, 0.3),
+        ("ours w8a8", quantized_form("w8a8", HALF), 8, 0.05),
     ):
         decoder = nn.ModuleDict({"layers": nn.ModuleList(copy_of(layer).bfloat16() for layer in layers)})
         refill(nn.ModuleDict({"language_model": decoder}), form, table="")
-        yield name, our_way(list(decoder["layers"]), half, bits=bits, tolerance=tolerance)
+        yield name, our_way(list(decoder["layers"]), bits=bits, tolerance=tolerance)
 
 
-def our_way(blocks: list[GemmaLayer], dtype: torch.dtype, *, bits: float, tolerance: float) -> Way:
-    """Blocks, in any form that is called like a `GemmaLayer`, which compute in `dtype`."""
+def our_way(blocks: list[GemmaLayer], *, bits: float, tolerance: float) -> Way:
+    """Blocks, in any form that is called like a `GemmaLayer`, which compute in bfloat16."""
 
     def prepared(block: GemmaLayer, case: Case) -> Step:
-        x, (keys, values) = case.x.to(dtype), case.past
-        cos, sin = (each.to(dtype) for each in case.angles)
+        x, (keys, values) = case.x.to(HALF), case.past
+        cos, sin = (each.to(HALF) for each in case.angles)
         batch, past, seq = len(x), keys.shape[2], x.shape[1]
-        cache = KVCache.reserve(CONFIG, batch, past + seq, dtype=dtype, device=CPU)
+        cache = KVCache.reserve(CONFIG, batch, past + seq, dtype=HALF, device=CPU)
         cache.keys[0, :, :, :past], cache.values[0, :, :, :past] = keys, values
         cache.lengths = [past] * batch
         visible = torch.ones(batch, 1, seq, past + seq, dtype=torch.bool)
         return lambda: (block(x, (cos, sin), visible, cache),)
 
-    steps = [lambda case, block=block: prepared(block, case) for block in blocks]
-    return Way(bits=bits, tolerance=tolerance, blocks=steps)
+    return Way(bits=bits, tolerance=tolerance, blocks=[partial(prepared, block) for block in blocks])
 
 
 def openvino_ways(layers: list[GemmaLayer], threads: int) -> Iterator[tuple[str, Way]]:
