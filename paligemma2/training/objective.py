@@ -54,3 +54,10 @@ class SuffixObjective:
         )
         placed = torch.zeros_like(weights).masked_scatter(is_target, losses)
         return average_losses(placed, weights, average=self.average)
+
+    def weight(self, inputs: ModelInputs) -> float:
+        """What the loss of a batch counts among those of others: its examples, or its tokens."""
+        assert inputs.loss_weights is not None
+        if self.average == "example":
+            return float(len(inputs.token_ids))
+        return inputs.loss_weights[:, 1:].sum().item()

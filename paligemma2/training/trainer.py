@@ -20,6 +20,7 @@ from paligemma2.training.optimizer import build_optimizers
 from paligemma2.training.recipe import Recipe
 from paligemma2.training.run_log import append_to_log, rewind_log
 from paligemma2.training.schedule import learning_rate_factor
+from paligemma2.training.team import team_of
 
 Batch = TypeVar("Batch")
 
@@ -54,8 +55,9 @@ class Trainer(Generic[Batch]):
     """Trains a module on batches that are a pure function of the step, so that a resumed run is exact.
 
     Weights, gradients and optimiser states are float32; matrix products run in bfloat16 where the device has
-    it. With a folder, the state is saved regularly and on a stop request, and `fit` goes on from the newest
-    state that verifies.
+    it. A module that `sharding.shard` has shared out is trained by all its processes together: the first of
+    them writes the log, and all stop if one is asked to. With a folder, the state is saved regularly and on a
+    stop request, and `fit` goes on from the newest state that verifies.
 
     Args:
         module: float32; its trainable parameters are updated in place.
@@ -66,7 +68,7 @@ class Trainer(Generic[Batch]):
         on_progress: called at every log line.
 
     Raises:
-        ConfigError: no parameter is trainable.
+        ConfigError: no parameter is trainable, or Muon is to train matrices that are shared out.
     """
 
     def __init__(
@@ -86,6 +88,9 @@ class Trainer(Generic[Batch]):
         self._settings = {"recipe": asdict(recipe), "identity": dict(identity)}
         self.on_progress = on_progress
         self.step = 0
+        self._team = team_of(module.parameters())
+        if self._team.size > 1 and recipe.optimizer == "muon":
+            raise ConfigError("muon cannot train a model that is shared out", hint="use adamw")
         self._window = _Window(recipe.batch_size)
         self._named = {name: p for name, p in module.named_parameters() if p.requires_grad}
         if not self._named:
@@ -127,8 +132,8 @@ class Trainer(Generic[Batch]):
                 self._window.add(loss)
                 if self.step % self.recipe.log_every == 0 or self.step == self.recipe.steps:
                     self._log(grad_norm)
-                if request.signal_number:
-                    self._stop(request.signal_number)
+                if signal_number := self._team.largest(request.signal_number):
+                    self._stop(signal_number)
                 if self.step % self.recipe.checkpoint_every == 0 or self.step == self.recipe.steps:
                     self._save()
         if self.average is not None:
@@ -176,6 +181,8 @@ class Trainer(Generic[Batch]):
             examples_per_second=rate,
             seconds=seconds,
         )
+        if not self._team.is_first:
+            return
         if self.folder is not None:
             append_to_log(self.folder, asdict(progress))
         self.on_progress(progress)
@@ -202,27 +209,26 @@ class Trainer(Generic[Batch]):
         save_state(self.folder, self.step, tensors, self._settings | {"window": self._window.losses})
 
     def _resume(self) -> None:
-        saved = load_newest_state(self.folder) if self.folder is not None else None
+        saved = load_newest_state(self.folder, self._team) if self.folder is not None else None
         if saved is None or self.folder is None:
             return
         self._check_settings(saved.values)
-        self._check_module(saved.tensors)
-        with torch.no_grad():
-            for name, parameter in self.module.named_parameters():
-                parameter.copy_(saved.tensors[f"module.{name}"])
-                if self.average is not None:
-                    self.average.weights[name].copy_(saved.tensors[f"average.{name}"])
+        self._check_module(saved.tensors.shapes)
+        for name, parameter in self.module.named_parameters():
+            saved.tensors.copy_to(f"module.{name}", parameter)
+            if self.average is not None:
+                saved.tensors.copy_to(f"average.{name}", self.average.weights[name])
         for number, optimizer in enumerate(self.optimizers):
             prefix = f"optimizer.{number}."
-            for key, value in saved.tensors.items():
+            for key in saved.tensors:
                 if key.startswith(prefix):
                     kind, name = key.removeprefix(prefix).split(".", 1)
                     parameter = self._named[name]
-                    target = parameter.device if value.dim() else value.device
-                    optimizer.state[parameter][kind] = value.to(target)
+                    optimizer.state[parameter][kind] = saved.tensors.like(key, parameter)
         self.step = saved.step
         self._window.losses = saved.values.get("window", [])
-        rewind_log(self.folder, self.step)
+        if self._team.is_first:
+            rewind_log(self.folder, self.step)
 
     def _check_settings(self, saved: Mapping[str, Mapping[str, object]]) -> None:
         changed = [
@@ -237,8 +243,8 @@ class Trainer(Generic[Batch]):
                 hint="use the same settings to go on, or remove that folder to start anew",
             )
 
-    def _check_module(self, saved: Mapping[str, Tensor]) -> None:
-        there = {name: value.shape for name, value in saved.items() if name.startswith("module.")}
+    def _check_module(self, saved: Mapping[str, torch.Size]) -> None:
+        there = {name: shape for name, shape in saved.items() if name.startswith("module.")}
         here = {f"module.{name}": p.shape for name, p in self.module.named_parameters()}
         if there != here:
             name = next(name for name in {**here, **there} if here.get(name) != there.get(name))

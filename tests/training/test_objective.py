@@ -104,6 +104,19 @@ def test_a_batch_has_the_mean_loss_of_its_examples(model: PaliGemma2Model, input
     torch.testing.assert_close(objective(inputs), torch.stack(alone).mean())
 
 
+@pytest.mark.parametrize("average", ["example", "token"])
+def test_the_loss_of_a_batch_is_that_of_its_parts_by_their_weights(
+    model: PaliGemma2Model, inputs: ModelInputs, average: Average
+) -> None:
+    rows, objective = examples_on(PICTURES), SuffixObjective(model, average=average)
+    parts = [small_processor().encode(part, train=True) for part in (rows[:1], rows[1:])]
+    weights = [objective.weight(part) for part in parts]
+    assert sum(weights) == objective.weight(inputs)
+    assert average == "token" or weights == [1, 3]
+    weighted = sum(objective(part) * weight for part, weight in zip(parts, weights, strict=True))
+    torch.testing.assert_close(objective(inputs), weighted / sum(weights))
+
+
 def test_a_batch_without_suffixes_is_refused(model: PaliGemma2Model) -> None:
     prompts = small_processor().encode(examples_on(PICTURES), train=False)
     with pytest.raises(InputError, match="no loss weights"):
