@@ -33,7 +33,8 @@ def quantization_of(folder: Path) -> Quantization | None:
     Raises:
         CheckpointError: in a way that is not known here.
     """
-    found = read_json(folder / "config.json").get(_KEY)
+    config = folder / "config.json"
+    found = read_json(config).get(_KEY) if config.exists() else None  # another one may have been given
     if found is None:
         return None
     kind = found.get("weights") if isinstance(found, dict) and found.get("quant_method") == _METHOD else None

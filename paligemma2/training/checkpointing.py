@@ -69,7 +69,13 @@ def save_state(
 
 
 def load_newest_state(folder: Path) -> SavedState | None:
-    """The newest state whose manifest verifies, or None; the ones passed over are logged."""
+    """The newest state whose manifest verifies, or None; the ones passed over are logged.
+
+    What a killed process left half written is removed.
+    """
+    for leftover in folder.glob(".step-*"):
+        _logger.warning("%s was left half written and is removed", leftover)
+        shutil.rmtree(leftover, ignore_errors=True)
     for path in _state_folders(folder):
         try:
             return _load_state(path)
