@@ -54,6 +54,11 @@ class Adapter:
         """The factor before `B A x` in this layer."""
         return _scale(self.changes[layer], self.is_rank_stabilized)
 
+    def weight_change(self, layer: str) -> Tensor:
+        """What merging adds to the weight of this layer: float32 [out, in]."""
+        change = self.changes[layer]
+        return (change.b.float() @ change.a.float()) * self.scale_of(layer)
+
 
 def _scale(change: LowRank, is_rank_stabilized: bool) -> float:
     rank = change.a.shape[0]
