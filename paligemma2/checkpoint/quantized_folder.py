@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from paligemma2.checkpoint.config_json import read_json
-from paligemma2.checkpoint.layouts import EMBEDDING, linear_shapes
+from paligemma2.checkpoint.layouts import EMBEDDING
 from paligemma2.checkpoint.weights import StoredTensor
 from paligemma2.errors import CheckpointError, InputError
 from paligemma2.model.config import ModelConfig
 from paligemma2.model.low_bit import GROUP, Bits, LowBits, pair_up, quantize, take_apart
+from paligemma2.model.paligemma2 import linear_shapes
 from paligemma2.model.weight_forms import Quantization, bits_of
 
 SCALE = ".weight_scale"
