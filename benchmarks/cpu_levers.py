@@ -43,7 +43,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     rows = []
     with torch.inference_mode():
-        for name, without, with_it in (*float32_products(), *attention(), rounding()):
+        for name, without, with_it in (*float32_products(), *turned_keys(), rounding()):
             best = [float("inf"), float("inf")]
             for _ in range(arguments.rounds):
                 best = [min(b, seconds(w)) for b, w in zip(best, (without, with_it), strict=True)]
@@ -74,21 +74,15 @@ def float32_products() -> Iterator[tuple[str, Work, Work]]:
         )
 
 
-def attention() -> Iterator[tuple[str, Work, Work]]:
-    """The products of one token's queries with the keys, and with the values."""
+def turned_keys() -> Iterator[tuple[str, Work, Work]]:
+    """The products of one token's queries with the keys."""
     for count in (266, 4110):
-        k, v = torch.randn(2, 1, KV_HEADS, count + 30, HEAD_DIM).bfloat16()[:, :, :, :count]
+        k = torch.randn(1, KV_HEADS, count + 30, HEAD_DIM).bfloat16()[:, :, :count]
         q = torch.randn(1, KV_HEADS, GROUP, HEAD_DIM).bfloat16()
-        p = torch.rand(1, KV_HEADS, GROUP, count).bfloat16()
         yield (
             f"keys not turned, {count} keys",
             lambda q=q, k=k: q @ k.transpose(2, 3),
             lambda q=q, k=k: k @ q.transpose(2, 3),
-        )
-        yield (
-            f"products in float32, {count} keys",
-            lambda q=q, k=k, p=p, v=v: (k @ q.transpose(2, 3), p @ v),
-            lambda q=q, k=k, p=p, v=v: (k.float() @ q.float().transpose(2, 3), p.float() @ v.float()),
         )
 
 

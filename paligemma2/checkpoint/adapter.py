@@ -20,11 +20,12 @@ from paligemma2.checkpoint.adapter_config import (
     read_adapter_config,
 )
 from paligemma2.checkpoint.atomic import new_folder
-from paligemma2.checkpoint.layouts import KeyLayout, linear_shapes, stored_name
+from paligemma2.checkpoint.layouts import KeyLayout, stored_name
 from paligemma2.checkpoint.weights import Problems, StoredTensor, check_tensors
 from paligemma2.errors import CheckpointError, ConfigError, InputError
 from paligemma2.model.config import ModelConfig
 from paligemma2.model.lora import Adapter, LowRank
+from paligemma2.model.paligemma2 import linear_shapes
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"

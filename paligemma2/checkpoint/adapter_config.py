@@ -14,6 +14,7 @@ from typing import TypeAlias, TypeVar
 from paligemma2.checkpoint.config_json import read_json
 from paligemma2.errors import ConfigError
 from paligemma2.model.lora import Adapter
+from paligemma2.model.lora_settings import fits_end
 
 _Number = TypeVar("_Number", int, float)
 Modules: TypeAlias = str | tuple[str, ...]
@@ -82,7 +83,7 @@ def _is_among(module: str, modules: Modules) -> bool:
 
 
 def _fitting(module: str, patterns: Mapping[str, object]) -> list[str]:
-    return [key for key in patterns if re.match(rf"(.*\.)?({key})$", module)]
+    return [key for key in patterns if fits_end(key, module)]
 
 
 def read_adapter_config(path: Path) -> AdapterConfig:

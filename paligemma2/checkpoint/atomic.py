@@ -22,6 +22,10 @@ def new_folder(destination: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     _check_free(destination, overwrite=overwrite)
     with _failing_clean(destination) as partial:
+        if (
+            partial.is_dir()
+        ):  # of a process that was killed and had this number, as in a container that restarts
+            shutil.rmtree(partial)
         partial.mkdir(parents=True)
         yield partial
         for file in partial.iterdir():

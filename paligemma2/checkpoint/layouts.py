@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import torch
-from torch import nn
 
 from paligemma2.model.config import ModelConfig
 from paligemma2.model.paligemma2 import PaliGemma2Model
@@ -61,14 +60,6 @@ def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         model = PaliGemma2Model(config)
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-
-
-def linear_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
-    """(out, in) of every linear layer of a model, by our name without `.weight`."""
-    with torch.device("meta"):
-        model = PaliGemma2Model(config)
-    linear = ((name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear))
-    return {name: (module.out_features, module.in_features) for name, module in linear}
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,7 @@ def load_model(
     config: ModelConfig | None = None,
     form_for: Callable[[torch.dtype], WeightForm] = plain_form,
     may_be_quantized: bool = False,
+    low_form_for: Callable[[Quantization, torch.dtype], WeightForm] = quantized_form,
     mesh: DeviceMesh | None = None,
     on_progress: OnProgress | None = None,
 ) -> LoadedModel:
@@ -81,7 +82,8 @@ def load_model(
         dtype: of the weights; None keeps the file's own.
         config: instead of the checkpoint's own.
         form_for: given the dtype of the weights, how they are kept; each takes its form as it is read.
-        may_be_quantized: whether a folder of weights of few bits is welcome; these keep their own form.
+        may_be_quantized: whether a folder of weights of few bits is welcome.
+        low_form_for: the form of those weights, given their kind and the dtype of activations.
         mesh: processes that share the model; each keeps its part of a tensor as soon as that is read.
         on_progress: called with the bytes done and in all.
 
@@ -104,7 +106,7 @@ def load_model(
     form = form_for(read_as)
     if checkpoint.quantization is not None:
         weights = raise_again(weights, checkpoint.bits)
-        form = quantized_form(checkpoint.quantization, form.dtype)
+        form = low_form_for(checkpoint.quantization, form.dtype)
     fill(model, weights, form, table=EMBEDDING)
     model.eval()
     return LoadedModel(

@@ -61,8 +61,9 @@ def open_checkpoint(
         config, quantization = config or read_config(path), quantization_of(path)
         if quantization is not None and not may_be_quantized:
             raise InputError(
-                f"{path} holds {quantization} weights, which can only be loaded to predict",
-                hint="take the checkpoint that it was made from",
+                f"{path} holds {quantization} weights, which cannot be changed or stored again",
+                hint="take the checkpoint that it was made from; "
+                f"only an adapter can be trained on these, with quantize={quantization!r}",
             )
         shapes = expected_shapes(config)
         bits: Mapping[str, Bits] = {}

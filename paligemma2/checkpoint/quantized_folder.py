@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from paligemma2.checkpoint.config_json import read_json
-from paligemma2.checkpoint.layouts import EMBEDDING, linear_shapes
+from paligemma2.checkpoint.layouts import EMBEDDING
 from paligemma2.checkpoint.weights import StoredTensor
 from paligemma2.errors import CheckpointError, InputError
 from paligemma2.model.config import ModelConfig
 from paligemma2.model.low_bit import GROUP, Bits, LowBits, pair_up, quantize, take_apart
+from paligemma2.model.paligemma2 import linear_shapes
 from paligemma2.model.weight_forms import Quantization, bits_of
 
 SCALE = ".weight_scale"
@@ -33,7 +34,8 @@ def quantization_of(folder: Path) -> Quantization | None:
     Raises:
         CheckpointError: in a way that is not known here.
     """
-    found = read_json(folder / "config.json").get(_KEY)
+    config = folder / "config.json"
+    found = read_json(config).get(_KEY) if config.exists() else None  # another one may have been given
     if found is None:
         return None
     kind = found.get("weights") if isinstance(found, dict) and found.get("quant_method") == _METHOD else None

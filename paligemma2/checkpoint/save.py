@@ -16,7 +16,7 @@ from paligemma2.checkpoint.safetensors_writer import MAX_SHARD_SIZE, Safetensors
 from paligemma2.checkpoint.weights import StoredTensor, dtype_name, main_dtype
 from paligemma2.errors import InputError
 from paligemma2.model.config import ModelConfig
-from paligemma2.model.lora import base_parameters
+from paligemma2.model.lora import TrainableLora, base_parameters
 from paligemma2.model.weight_forms import is_packed
 
 TOKENIZER_FILES = (
@@ -48,7 +48,7 @@ def save_model(
 
     Args:
         folder: the new folder.
-        model: a `PaliGemma2Model`, or a module with its parameters; adapters in it are left out.
+        model: a `PaliGemma2Model`, or a module with its parameters; attached adapters are left out.
         config: the model's configuration.
         dtype: of the stored weights; None keeps the model's own.
         files_from: a folder whose tokenizer and image processor files belong to the model.
@@ -61,14 +61,11 @@ def save_model(
             their order.
 
     Raises:
-        InputError: the folder exists, `dtype` cannot be stored, or the weights are packed for inference.
+        InputError: the folder exists, `dtype` cannot be stored, the weights are packed or of few bits, or an
+            adapter is in training.
         WorkError: the disk is full.
     """
-    if is_packed(model):
-        raise InputError(
-            "weights that are packed for inference cannot be saved",
-            hint="load the model with for_training=True; `paligemma2 convert` copies a checkpoint",
-        )
+    _check_can_be_saved(model)
     parameters = base_parameters(model)
     tensors = {name: StoredTensor(tuple(p.shape), dtype or p.dtype) for name, p in parameters.items()}
     with new_folder(folder, overwrite=overwrite) as partial:
@@ -79,6 +76,19 @@ def save_model(
         with SafetensorsWriter(partial, announced, max_shard_size=max_shard_size) as writer:
             for name, parameter in parameters.items():
                 writer.write(stored_name(name, key_layout), gather(parameter))
+
+
+def _check_can_be_saved(model: nn.Module) -> None:
+    if any(isinstance(module, TrainableLora) for module in model.modules()):
+        raise InputError(
+            "the model has an adapter in training, which a folder of its weights would lack",
+            hint="save the adapter alone: `save_adapter(folder, take_out(model), config)`",
+        )
+    if is_packed(model):
+        raise InputError(
+            "weights that are packed for inference or of few bits cannot be saved",
+            hint="load the model with for_training=True alone; `paligemma2 convert` copies a checkpoint",
+        )
 
 
 def write_settings(

@@ -14,6 +14,7 @@ from paligemma2.model.weight_forms import (
     packed_form,
     plain_form,
     quantized_form,
+    restored_form,
 )
 
 Dtype = Literal["auto", "float32", "bfloat16"]
@@ -94,13 +95,14 @@ def form_for(
         device: where they are.
         dtype: of the weights.
         may_pack: False leaves them as they are, for a model that is trained or that processes share.
-        quantize: round them to 8 or 4 bits.
+        quantize: round them to 8 or 4 bits; with `may_pack` False so that gradients flow through them.
     """
     if dtype == torch.float16:
         dtype = torch.float32
     if quantize is not None:
         is_slow = device.type == "cpu" and dtype == torch.bfloat16 and not has_bfloat16_arithmetic()
-        return quantized_form(quantize, torch.float32 if is_slow else dtype)
+        form = quantized_form if may_pack else restored_form
+        return form(quantize, torch.float32 if is_slow else dtype)
     if device.type != "cpu" or not may_pack:
         return plain_form(dtype)
     if dtype == torch.bfloat16 and not has_bfloat16_arithmetic():

@@ -14,7 +14,7 @@ from paligemma2.inference.devices import Dtype, device_named, dtype_named, dtype
 from paligemma2.inference.predictor import PaliGemma2
 from paligemma2.model.lora import attach
 from paligemma2.model.processes import join_processes
-from paligemma2.model.weight_forms import Quantization
+from paligemma2.model.weight_forms import Quantization, quantized_form, restored_form
 from paligemma2.processing.processor import Processor
 
 
@@ -44,7 +44,8 @@ def load(
             bits) or "w8a8" (8 bits, and activations too). A folder made by `paligemma2 convert --quantize`
             is loaded as it is without this.
         for_training: weights stay as they are and can be trained and saved; otherwise they are packed for the
-            kernels of a CPU, which is faster.
+            kernels of a CPU, which is faster. With `quantize` ("int8" or "int4") they are frozen, and an
+            adapter can be trained on them.
         adapter: a folder of `peft` with a LoRA for this model, which all requests go through; or several by
             the names that requests choose them by.
         tensor_parallel: share the model with the other processes of `torchrun`, each on its own GPU. All must
@@ -69,12 +70,7 @@ def load(
     torch_dtype = dtype_on(torch_device, torch_dtype)
     may_pack = mesh is None and not for_training
     if quantize is not None:
-        check_quantization(quantize)
-        if not may_pack:
-            raise InputError(
-                f"quantize is {quantize!r} for a model that is trained or that processes share",
-                hint="leave one of them out",
-            )
+        _check_quantize(quantize, for_training=for_training, is_shared=mesh is not None)
     folder = TINY_FOLDER if is_tiny else source
     try:
         loaded = load_model(
@@ -83,7 +79,8 @@ def load(
             dtype=torch_dtype,
             mesh=mesh,
             form_for=partial(form_for, torch_device, may_pack=may_pack, quantize=quantize),
-            may_be_quantized=may_pack,
+            may_be_quantized=may_pack or (for_training and quantize is not None),
+            low_form_for=restored_form if for_training else quantized_form,
             on_progress=on_progress,
         )
     except InputError as error:
@@ -101,6 +98,19 @@ def load(
     attach(loaded.model, {name: read_adapter(path, loaded.config) for name, path in adapters.items()})
     default = None if isinstance(adapter, Mapping) else next(iter(adapters), None)
     return PaliGemma2(loaded.model, processor, loaded.folder, mask_codec, default)
+
+
+def _check_quantize(quantize: Quantization, *, for_training: bool, is_shared: bool) -> None:
+    check_quantization(quantize)
+    if is_shared:
+        raise InputError(
+            f"quantize is {quantize!r} for a model that processes share", hint="leave one of them out"
+        )
+    if for_training and quantize == "w8a8":
+        raise InputError(
+            "quantize is 'w8a8' for a model that is trained",
+            hint="use 'int8', which has the same weights and does not round activations",
+        )
 
 
 def _by_name(adapter: str | Path | Mapping[str, str | Path] | None) -> Mapping[str, str | Path]:

@@ -1,5 +1,6 @@
 """A checkpoint to another layout or dtype, tensor by tensor."""
 
+import dataclasses
 import json
 import logging
 from collections.abc import Mapping
@@ -9,10 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from paligemma2.checkpoint.adapter import read_adapter
 from paligemma2.checkpoint.atomic import new_file, new_folder
 from paligemma2.checkpoint.big_vision_npz import infer_config, write_npz
 from paligemma2.checkpoint.config_json import config_to_json, read_config
 from paligemma2.checkpoint.layouts import big_vision_arrays, stored_name
+from paligemma2.checkpoint.merging import MergedWeights
 from paligemma2.checkpoint.open_checkpoint import Checkpoint, open_checkpoint
 from paligemma2.checkpoint.quantized_folder import (
     bits_of_weights,
@@ -59,6 +62,7 @@ def run(
     *,
     dtype: torch.dtype | None = None,
     quantize: Quantization | None = None,
+    adapter: str | Path | None = None,
     overwrite: bool = False,
     on_progress: OnProgress | None = None,
 ) -> ConvertReport:
@@ -68,21 +72,26 @@ def run(
         source: a Hugging Face folder, a big_vision `.npz`, or a hub id.
         destination: a big_vision file if it ends in `.npz`, else a Hugging Face folder.
         dtype: of the stored weights; None keeps that of each tensor.
-        quantize: round weights to 8 or 4 bits, for a folder that can only be loaded to predict.
+        quantize: round weights to 8 or 4 bits, for a folder that cannot be converted again.
+        adapter: a folder of `peft` with a LoRA that is merged into the weights, before they are rounded.
         overwrite: replace what exists.
         on_progress: called with the bytes read and in all.
 
     Raises:
-        InputError: no such source, the destination exists, or a `.npz` is to be quantised.
-        ConfigError: the source's configuration makes no sense.
-        CheckpointError: its weights are damaged or do not fit.
+        InputError: no such source or adapter, the destination exists, the weights of the source are rounded
+            already, or a `.npz` is to be quantised.
+        ConfigError: the source's configuration makes no sense, or settings of the adapter are not supported.
+        CheckpointError: weights are damaged or do not fit.
         WorkError: the disk is full; what was there before is unchanged.
     """
     checkpoint, destination = open_checkpoint(source), Path(destination)
     if destination.resolve() == checkpoint.weights.path.resolve():
         raise InputError(f"{destination} would be written over itself", hint="give another destination")
+    if adapter is not None:
+        merged = MergedWeights(checkpoint.weights, read_adapter(adapter, checkpoint.config))
+        checkpoint = dataclasses.replace(checkpoint, weights=merged)
     dtypes = {name: dtype or tensor.dtype for name, tensor in checkpoint.weights.tensors.items()}
-    progress = _Progress(total_bytes(checkpoint.weights.tensors), on_progress)
+    progress = _Progress(checkpoint.weights.tensors, on_progress)
     if quantize is not None:
         check_quantization(quantize)
     if destination.suffix != ".npz":
@@ -93,11 +102,12 @@ def run(
 
 
 class _Progress:
-    def __init__(self, total: int, on_progress: OnProgress | None) -> None:
-        self._done, self._total, self._on_progress = 0, total, on_progress
+    def __init__(self, tensors: Mapping[str, StoredTensor], on_progress: OnProgress | None) -> None:
+        self._tensors, self._on_progress = tensors, on_progress
+        self._done, self._total = 0, total_bytes(tensors)
 
-    def add(self, tensor: Tensor) -> Tensor:
-        self._done += tensor.nbytes
+    def add(self, name: str, tensor: Tensor) -> Tensor:
+        self._done += self._tensors[name].num_bytes
         if self._on_progress is not None:
             self._on_progress(self._done, self._total)
         return tensor
@@ -122,7 +132,7 @@ def _to_folder(
         )
         with SafetensorsWriter(partial, announced) as writer:
             for name, tensor in weights.stream():
-                for part, stored in lower(name, progress.add(tensor), bits):
+                for part, stored in lower(name, progress.add(name, tensor), bits):
                     writer.write(stored_name(part, "legacy"), stored)
         if quantize is not None:
             mark(partial, quantize)
@@ -150,7 +160,7 @@ def _to_npz(
     main = dtype_name(main_dtype(planned))
     settings = _settings_beside(checkpoint, destination)
     with new_file(destination, overwrite=overwrite) as partial:
-        write_npz(partial, config, dtypes, lambda name: progress.add(weights.read(name)))
+        write_npz(partial, config, dtypes, lambda name: progress.add(name, weights.read(name)))
         if settings is not None:
             text = json.dumps(config_to_json(config, dtype=main), indent=2) + "\n"
             settings.write_text(text, encoding="utf-8")

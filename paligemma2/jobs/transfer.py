@@ -1,10 +1,9 @@
 """Transfer: fine-tune a model on the user's examples, and say how much better it got."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 
 from paligemma2.checkpoint.save import save_model
 from paligemma2.data.jsonl import ExampleBatches, fingerprint, read_split
@@ -12,18 +11,14 @@ from paligemma2.data.loader import load_batches
 from paligemma2.errors import InputError
 from paligemma2.inference.loading import load
 from paligemma2.inference.predictor import PaliGemma2
+from paligemma2.jobs.held_out import answers, metric_of
 from paligemma2.jobs.versions import versions
-from paligemma2.metrics.answers import exact_match
-from paligemma2.metrics.detection import mean_box_iou
-from paligemma2.processing.parsing import parse_answer
 from paligemma2.processing.processor import ModelInputs
 from paligemma2.training.checkpointing import remove_states
 from paligemma2.training.objective import SuffixObjective
 from paligemma2.training.recipe import Recipe
 from paligemma2.training.trainer import ProgressCallback, Trainer
 from paligemma2.types import Example
-
-_EVALUATION_BATCH = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +100,11 @@ def run(
     held_out = held_out[: config.evaluate_examples]
     predictor = load(config.model, dtype="float32", for_training=True)
     on_event(f"{len(train)} examples to train on, {len(held_out)} held out; scoring the start")
-    before = _answers(predictor, held_out, config.max_new_tokens)
+    before = answers(predictor, held_out, config.max_new_tokens)
     _train(predictor, train, config, on_progress)
     on_event("scoring the result")
-    after = _answers(predictor, held_out, config.max_new_tokens)
-    metric, score = _metric(held_out)
+    after = answers(predictor, held_out, config.max_new_tokens)
+    metric, score = metric_of(held_out)
     report = TransferReport(
         metric=metric,
         before=score(before),
@@ -163,28 +158,6 @@ def _train(
         identity={"model": config.model, "data": fingerprint(examples), "seed": str(config.seed)},
         on_progress=partial(on_progress, "transfer"),
     ).fit(batches)
-
-
-def _answers(predictor: PaliGemma2, examples: Sequence[Example], max_new_tokens: int) -> list[str]:
-    texts: list[str] = []
-    for start in range(0, len(examples), _EVALUATION_BATCH):
-        batch = examples[start : start + _EVALUATION_BATCH]
-        answers = predictor.generate(
-            [example.images for example in batch], [example.prefix for example in batch], max_new_tokens
-        )
-        texts += [answer.text for answer in answers]
-    return texts
-
-
-def _metric(examples: Sequence[Example]) -> tuple[str, Callable[[Sequence[str]], float]]:
-    references = [example.suffix or "" for example in examples]
-    expected = [parse_answer(reference).detections for reference in references]
-    if not all(expected):
-        return "exact match", lambda answers: exact_match(answers, references).value
-    return "mean box IoU", lambda answers: fmean(
-        mean_box_iou(parse_answer(text).detections, boxes)
-        for text, boxes in zip(answers, expected, strict=True)
-    )
 
 
 def _record(config: TransferConfig, report: TransferReport) -> dict[str, object]:

@@ -60,7 +60,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 ATTENTION_CHUNK_BYTES = 16 * 2**20
 """Of float32 logits at a time: what stays in a cache, and small beside the weights at 4096 image tokens."""
-_FEW_QUERIES, _FEW_KEYS = 16, 1024
+_FEW_QUERIES = 16
 
 
 def grouped_attention(
@@ -100,11 +100,7 @@ def _attend(
     batch, heads, seq, head_dim = q.shape
     kv_heads, keys = k.shape[1], k.shape[2]
     grouped = q.reshape(batch, kv_heads, -1, head_dim)  # [batch, kv_heads, group * seq, head_dim]
-    dtype, has_few_queries = v.dtype, grouped.shape[2] <= _FEW_QUERIES
-    if has_few_queries and keys <= _FEW_KEYS and q.device.type == "cpu":
-        # Small products of bfloat16 take longer to call than to compute.
-        grouped, k, v = grouped.float(), k.float(), v.float()
-    if has_few_queries:  # or the keys would be copied to be turned
+    if grouped.shape[2] <= _FEW_QUERIES:  # or the keys would be copied to be turned
         products = (k @ grouped.transpose(2, 3)).transpose(2, 3)
     else:
         products = grouped @ k.transpose(2, 3)
@@ -114,7 +110,7 @@ def _attend(
         # A finite minimum: a padding query sees nothing, and -inf would turn its row into NaN.
         logits = logits.masked_fill(~visible[:, :, None], torch.finfo(torch.float32).min)
     weights = logits.softmax(dim=-1).to(v.dtype).view(batch, kv_heads, -1, keys)
-    attended = (weights @ v).to(dtype).view(batch, heads, seq, head_dim)
+    attended = (weights @ v).view(batch, heads, seq, head_dim)
     return attended.transpose(1, 2).reshape(batch, seq, heads * head_dim)
 
 

@@ -7,6 +7,8 @@ other work are not affected. Outside of both the model is the one without adapte
 `attach` puts a `LoraLinear` around a layer: the parameter `q_proj.weight` is then `q_proj.base.weight`, and
 the adapters' own are `q_proj.lora_a.0`, `q_proj.lora_b.0`, … in the order in which they were attached.
 `base_parameters` gives the model's parameters by their old names.
+
+An adapter that is trained (`lora_training`) is a `TrainableLora` around each layer instead, and has no name.
 """
 
 import math
@@ -50,9 +52,17 @@ class Adapter:
 
     def scale_of(self, layer: str) -> float:
         """The factor before `B A x` in this layer."""
+        return _scale(self.changes[layer], self.is_rank_stabilized)
+
+    def weight_change(self, layer: str) -> Tensor:
+        """What merging adds to the weight of this layer: float32 [out, in]."""
         change = self.changes[layer]
-        rank = change.a.shape[0]
-        return change.alpha / (math.sqrt(rank) if self.is_rank_stabilized else rank)
+        return (change.b.float() @ change.a.float()) * self.scale_of(layer)
+
+
+def _scale(change: LowRank, is_rank_stabilized: bool) -> float:
+    rank = change.a.shape[0]
+    return change.alpha / (math.sqrt(rank) if is_rank_stabilized else rank)
 
 
 class _Group(NamedTuple):
@@ -116,6 +126,52 @@ class LoraLinear(nn.Module):
     def _change(self, place: int, x: Tensor) -> Tensor:
         narrow = F.linear(x, self.lora_a[place].to(x.dtype)) * self._scales[place]
         return F.linear(narrow, self.lora_b[place].to(x.dtype))
+
+
+class TrainableLora(nn.Module):
+    """A frozen linear layer and the one adapter that is trained on it, which all rows go through.
+
+    It asks nothing about its surroundings: where activations are computed again, in whatever thread, the
+    result is the same, given the same random numbers.
+
+    Args:
+        base: as for `LoraLinear`; is not trained.
+        change: the adapter in this layer; copied.
+        is_rank_stabilized: see `Adapter`.
+        dropout: share of the inputs that the change does not see in training.
+        device: of the copies, which are float32.
+    """
+
+    def __init__(
+        self,
+        base: nn.Module,
+        change: LowRank,
+        *,
+        is_rank_stabilized: bool,
+        dropout: float,
+        device: torch.device,
+    ) -> None:
+        super().__init__()
+        self.base = base
+        self.lora_a, self.lora_b = (
+            nn.Parameter(each.detach().to(device, torch.float32, copy=True)) for each in (change.a, change.b)
+        )
+        self.alpha = change.alpha
+        self.is_rank_stabilized = is_rank_stabilized
+        self.dropout = dropout
+        self._scale = _scale(change, is_rank_stabilized)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] to [..., out]; the products with A and B are in the dtype of `x`."""
+        y: Tensor = self.base(x)
+        # In the dtype of `x`, so that backward keeps the input of the layer once and no wider copy of it.
+        narrow = F.linear(F.dropout(x, self.dropout, self.training), self.lora_a.to(x.dtype))
+        return y + F.linear(narrow * self._scale, self.lora_b.to(x.dtype))
+
+    def change(self) -> LowRank:
+        """A copy of the adapter in this layer, on the CPU."""
+        a, b = (each.detach().to("cpu", copy=True) for each in (self.lora_a, self.lora_b))
+        return LowRank(a, b, self.alpha)
 
 
 def attach(model: PaliGemma2Model, adapters: Mapping[str, Adapter]) -> None:

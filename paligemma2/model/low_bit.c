@@ -30,7 +30,8 @@ static uint16_t narrow(float value) {
 }
 
 static __m512 wide_scales(const uint16_t *scales) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)scales)), 16));
+    const __m256i halves = _mm256_loadu_si256((const __m256i *)scales);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
 }
 
 /* The largest magnitude, or something not finite if one of the values is. */

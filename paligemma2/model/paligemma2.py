@@ -181,3 +181,11 @@ class PaliGemma2Model(nn.Module):
         hidden = self.language_model(x, positions, partial(cache.visible, new=new), cache)
         cache.advance(new)
         return self.language_model.logits(hidden)
+
+
+def linear_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
+    """(out, in) of every linear layer of a model, by our name without `.weight`."""
+    with torch.device("meta"):
+        model = PaliGemma2Model(config)
+    linear = ((name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear))
+    return {name: (module.out_features, module.in_features) for name, module in linear}

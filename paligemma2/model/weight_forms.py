@@ -21,6 +21,7 @@ from paligemma2.model.low_bit import Bits, LowBits, quantize
 from paligemma2.model.packed_linear import PackedLinear, packed_blocks
 from paligemma2.model.packed_table import PackedTable
 from paligemma2.model.quantized_linear import QuantizedLinear, QuantizedTable
+from paligemma2.model.restored_linear import RestoredLinear, RestoredTable
 
 Quantization: TypeAlias = Literal["int8", "int4", "w8a8"]
 _DECODER_BLOCKS = "language_model.layers."
@@ -84,20 +85,27 @@ def quantized_form(quantization: Quantization, dtype: torch.dtype) -> WeightForm
     too, have 8.
     """
     layer = partial(QuantizedLinear, rounds_activations=quantization == "w8a8")
+    return _low_form(quantization, dtype, layer, partial(QuantizedTable, dtype=dtype))
 
+
+def restored_form(quantization: Quantization, dtype: torch.dtype) -> WeightForm:
+    """The same weights, through which gradients flow to an adapter; activations are never rounded."""
+    return _low_form(quantization, dtype, RestoredLinear, partial(RestoredTable, dtype=dtype))
+
+
+def _low_form(
+    quantization: Quantization,
+    dtype: torch.dtype,
+    layer: Callable[[LowBits, Tensor | None], nn.Module],
+    low_table: Callable[[LowBits], nn.Module],
+) -> WeightForm:
     def linear(name: str, linear: nn.Linear) -> nn.Module:
         return layer(quantize(linear.weight.detach(), bits_of(quantization, name)), linear.bias)
 
     def table(table: nn.Embedding) -> nn.Module:
-        return QuantizedTable(quantize(table.weight.detach(), 8), dtype)
+        return low_table(quantize(table.weight.detach(), 8))
 
-    return WeightForm(
-        dtype=dtype,
-        linear=linear,
-        table=table,
-        low_linear=layer,
-        low_table=partial(QuantizedTable, dtype=dtype),
-    )
+    return WeightForm(dtype=dtype, linear=linear, table=table, low_linear=layer, low_table=low_table)
 
 
 def fill(

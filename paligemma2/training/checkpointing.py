@@ -82,10 +82,16 @@ def save_state(
 def load_newest_state(folder: Path, team: Team = _ALONE) -> SavedState | None:
     """The newest state whose manifest verifies, or None; the ones passed over are logged.
 
+    What a killed process left half written is removed.
+
     Args:
         folder: of the run.
         team: the processes that go on from it; each verifies some of the files.
     """
+    if team.is_first:
+        for leftover in folder.glob(".step-*"):
+            _logger.warning("%s was left half written and is removed", leftover)
+            shutil.rmtree(leftover, ignore_errors=True)
     for name in team.run(lambda: [path.name for path in _state_folders(folder)])[0]:
         path = folder / name
         faults = [fault for fault in team.run(lambda path=path: _fault(path, team)) if fault]  # type: ignore[misc]
@@ -98,7 +104,7 @@ def load_newest_state(folder: Path, team: Team = _ALONE) -> SavedState | None:
 
 def remove_states(folder: Path) -> None:
     """Remove all states of a run that has come to its end; its log stays."""
-    for path in (*_state_folders(folder), *_leftovers(folder)):
+    for path in _state_folders(folder):
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -128,10 +134,9 @@ def _write_manifest(
 
 
 def _remove_old(final: Path, keep: int) -> None:
-    """Remove older states, and what processes left that were killed while they saved."""
     # A damaged state with a higher number, which the run passed over, must not push out the one just saved.
     others = [path for path in _state_folders(final.parent) if path != final]
-    for old in (*others[keep - 1 :], *_leftovers(final.parent)):
+    for old in others[keep - 1 :]:
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -158,10 +163,6 @@ def _open_state(path: Path) -> SavedState:
 def _state_folders(folder: Path) -> list[Path]:
     """Newest first."""
     return sorted((path for path in folder.glob("step-*") if path.is_dir()), reverse=True)
-
-
-def _leftovers(folder: Path) -> list[Path]:
-    return list(folder.glob(".step-*"))
 
 
 def _sha256(path: Path) -> str:

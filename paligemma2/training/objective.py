@@ -1,12 +1,14 @@
 """What a training step minimises: the loss of a model on the suffixes of a batch."""
 
-import torch
 from torch import Tensor
 
 from paligemma2.errors import InputError
+from paligemma2.model.gemma2 import OutputTable
 from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.processing.processor import ModelInputs
-from paligemma2.training.loss import Average, LocationSpread, average_losses, token_losses
+from paligemma2.training.image_cache import ImageCache
+from paligemma2.training.loss import Average, LocationSpread, count_examples, loss_shares, token_losses
+from paligemma2.training.table_loss import table_loss
 
 
 class SuffixObjective:
@@ -17,6 +19,10 @@ class SuffixObjective:
         average: mean over examples or over tokens.
         label_smoothing: probability taken from the target.
         location_spread: soft targets for location tokens, or None.
+        image_cache: keeps what a frozen image encoder gives, or None to encode each picture each time.
+
+    Raises:
+        ConfigError: there is a cache, but the image encoder is trained.
     """
 
     def __init__(
@@ -26,38 +32,71 @@ class SuffixObjective:
         average: Average = "example",
         label_smoothing: float = 0.0,
         location_spread: LocationSpread | None = None,
+        image_cache: ImageCache | None = None,
     ) -> None:
         self.model = model
         self.average: Average = average
         self.label_smoothing = label_smoothing
         self.location_spread = location_spread
+        self.image_cache = image_cache
+        if image_cache is not None:
+            image_cache.check(model)
 
-    def __call__(self, inputs: ModelInputs) -> Tensor:
+    def __call__(self, inputs: ModelInputs, denominator: float | None = None) -> Tensor:
         """The loss of a batch, a scalar with gradient.
+
+        Args:
+            inputs: with loss weights; padded or packed.
+            denominator: the sum of `weight_of` over the parts of a larger batch, if this is one of them: the
+                losses of the parts then add up to the loss of the whole, and so do the gradients. None for a
+                batch on its own.
 
         Raises:
             InputError: the batch was encoded without suffixes.
         """
-        if inputs.loss_weights is None:
-            raise InputError("the batch has no loss weights", hint="encode it with train=True")
+        share = 1.0 if denominator is None else self.weight_of(inputs) / denominator
+        kept = None if self.image_cache is None else self.image_cache.encode(self.model, inputs.pixel_values)
         inputs = inputs.to(self.model.device)
-        assert inputs.loss_weights is not None
-        image_tokens = self.model.encode_images(inputs.pixel_values)[inputs.image_index]
-        hidden = self.model.hidden_states(inputs.token_ids, image_tokens, inputs.layout)
-        weights = inputs.loss_weights[:, 1:]  # the token at i is predicted from i - 1
+        encoded = self.model.encode_images(inputs.pixel_values) if kept is None else kept
+        hidden = self.model.hidden_states(inputs.token_ids, encoded[inputs.image_index], inputs.layout)
+        weights = _loss_weights(inputs)[:, 1:]  # the token at i is predicted from i - 1
         is_target = weights > 0
-        losses = token_losses(
-            self.model.language_model.logits(hidden[:, :-1][is_target]),
-            inputs.token_ids[:, 1:][is_target],
+        shares = loss_shares(weights, inputs.layout.segments[:, 1:], average=self.average) * share
+        return self._loss(hidden[:, :-1][is_target], inputs.token_ids[:, 1:][is_target], shares[is_target])
+
+    def weight_of(self, inputs: ModelInputs) -> float:
+        """How much this batch counts in the mean over a larger one: its examples, or its suffix tokens.
+
+        Raises:
+            InputError: the batch was encoded without suffixes.
+        """
+        weights = _loss_weights(inputs)
+        if self.average == "token":
+            return float(weights[:, 1:].sum())
+        return float(count_examples(inputs.layout.segments))
+
+    def _loss(self, hidden: Tensor, targets: Tensor, shares: Tensor) -> Tensor:
+        decoder = self.model.language_model
+        if isinstance(decoder.embed_tokens, OutputTable):
+            losses = token_losses(
+                decoder.logits(hidden),
+                targets,
+                label_smoothing=self.label_smoothing,
+                location_spread=self.location_spread,
+            )
+            return (losses * shares).sum()
+        return table_loss(
+            hidden,
+            decoder.embed_tokens.weight,
+            targets,
+            shares,
+            final_cap=decoder.config.final_cap,
             label_smoothing=self.label_smoothing,
             location_spread=self.location_spread,
         )
-        placed = torch.zeros_like(weights).masked_scatter(is_target, losses)
-        return average_losses(placed, weights, average=self.average)
 
-    def weight(self, inputs: ModelInputs) -> float:
-        """What the loss of a batch counts among those of others: its examples, or its tokens."""
-        assert inputs.loss_weights is not None
-        if self.average == "example":
-            return float(len(inputs.token_ids))
-        return inputs.loss_weights[:, 1:].sum().item()
+
+def _loss_weights(inputs: ModelInputs) -> Tensor:
+    if inputs.loss_weights is None:
+        raise InputError("the batch has no loss weights", hint="encode it with train=True")
+    return inputs.loss_weights

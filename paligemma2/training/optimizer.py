@@ -1,13 +1,15 @@
 """AdamW for everything, and Muon for the matrices of small models trained from nothing."""
 
-from collections.abc import Callable, Iterable
-from typing import Literal, overload
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-OptimizerName = Literal["adamw", "muon"]
+from paligemma2.optional import require
+from paligemma2.training.parts import belongs_to, check_parts
+from paligemma2.training.recipe import Recipe
 
 # Quintic Newton-Schulz coefficients of Keller Jordan's Muon (https://kellerjordan.github.io/posts/muon/).
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -40,14 +42,19 @@ class Muon(Optimizer):
     arithmetic emulates; this one works in float32 and stacks matrices of equal shape.
 
     Args:
-        params: 2-D parameters.
+        params: 2-D parameters, or groups of them.
         lr: learning rate; scaled by `sqrt(max(1, rows / columns))`.
         momentum: of the Nesterov momentum.
         weight_decay: multiplied by the learning rate.
     """
 
     def __init__(
-        self, params: Iterable[nn.Parameter], *, lr: float, momentum: float = 0.95, weight_decay: float = 0.0
+        self,
+        params: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+        *,
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
@@ -85,38 +92,60 @@ class Muon(Optimizer):
             parameter.add_(update, alpha=-lr * max(1.0, rows / columns) ** 0.5)
 
 
-def build_optimizers(
-    model: nn.Module,
-    name: OptimizerName,
-    *,
-    learning_rate: float,
-    muon_learning_rate: float,
-    weight_decay: float,
-) -> list[Optimizer]:
+def build_optimizers(model: nn.Module, recipe: Recipe) -> list[Optimizer]:
     """The optimisers of a run; together they cover every trainable parameter once.
 
-    Norms, biases and one-dimensional parameters are not decayed. With "muon", matrices inside blocks go to
-    Muon, while embeddings and all else stay with AdamW (b1 0.9, b2 0.999, as big_vision's Adam).
+    With "muon", matrices inside blocks go to Muon, while embeddings and all else stay with AdamW (b1 0.9,
+    b2 0.999, epsilon 1e-8, as big_vision's Adam). What is decayed tells `recipe.decay_rule`: with "adamw" all
+    but norms, biases and other one-dimensional parameters.
 
     Args:
         model: parameters with `requires_grad`.
-        name: "adamw" or "muon".
-        learning_rate: of AdamW.
-        muon_learning_rate: of Muon, used with "muon" only.
-        weight_decay: decoupled, of both.
+        recipe: rates, factors and decay.
+
+    Raises:
+        ConfigError: a learning rate factor is for a part that holds nothing.
+        MissingExtra: states of 8 bits are wanted, and torchao is not installed.
     """
-    matrices, decayed, plain = [], [], []
-    for parameter_name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        if name == "muon" and parameter.dim() == 2 and ".layers." in parameter_name:
-            matrices.append(parameter)
-        elif parameter.dim() >= 2:
-            decayed.append(parameter)
-        else:
-            plain.append(parameter)
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimizers: list[Optimizer] = [AdamW(groups, lr=learning_rate, betas=(0.9, 0.999), eps=1e-8)]
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    check_parts(recipe.learning_rate_factors, named)
+    matrices: dict[tuple[float, float], list[nn.Parameter]] = {}
+    others: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in named.items():
+        is_muons = recipe.optimizer == "muon" and parameter.dim() == 2 and ".layers." in name
+        peak = recipe.muon_learning_rate if is_muons else recipe.learning_rate
+        rate = peak * _factor(name, recipe)
+        key = rate, _decay(name, parameter, rate, recipe)
+        (matrices if is_muons else others).setdefault(key, []).append(parameter)
+    optimizers: list[Optimizer] = []
+    if others:
+        adamw = (
+            AdamW if recipe.optimizer != "adamw_8bit" else require("torchao.optim", extra="quant").AdamW8bit
+        )
+        optimizers.append(adamw(_groups(others), lr=recipe.learning_rate, betas=(0.9, 0.999), eps=1e-8))
     if matrices:
-        optimizers.append(Muon(matrices, lr=muon_learning_rate, weight_decay=weight_decay))
+        optimizers.append(Muon(_groups(matrices), lr=recipe.muon_learning_rate))
     return optimizers
+
+
+def _factor(name: str, recipe: Recipe) -> float:
+    factors = recipe.learning_rate_factors
+    return next((factor for part, factor in factors.items() if belongs_to(name, part)), 1.0)
+
+
+def _decay(name: str, parameter: nn.Parameter, rate: float, recipe: Recipe) -> float:
+    """What the optimiser multiplies by its learning rate before it is taken from the weights."""
+    if recipe.decay_rule == "adamw":
+        return recipe.weight_decay if parameter.dim() >= 2 else 0.0
+    # big_vision decays what its checkpoints call `kernel`, which are no parameters of the decoder, and adds
+    # the decay after the learning rate, which is divided out here.
+    is_kernel = belongs_to(name, "image") and name.endswith(".weight") and parameter.dim() >= 2
+    is_positions = name.endswith("position_embedding.weight")
+    return recipe.weight_decay / rate if is_kernel and not is_positions else 0.0
+
+
+def _groups(parameters: Mapping[tuple[float, float], list[nn.Parameter]]) -> list[dict[str, Any]]:
+    return [
+        {"params": members, "lr": rate, "weight_decay": decay}
+        for (rate, decay), members in parameters.items()
+    ]

@@ -1,19 +1,30 @@
-"""The learning rate over a run, as a factor on the base rate."""
+"""The learning rate over a run, as a factor on the base rate (big_vision `utils.py`)."""
 
 import math
 
+from paligemma2.training.recipe import Recipe
 
-def learning_rate_factor(step: int, *, total_steps: int, warmup_steps: int) -> float:
+
+def learning_rate_factor(step: int, recipe: Recipe) -> float:
     """The factor on the peak learning rate for one update.
 
-    Linear over `warmup_steps` up to 1; then half a cosine down to 0 (big_vision's transfers).
+    Linear from 0 up to 1 over `recipe.warmup_steps`: the very first update has the rate 0. Then "cosine" is
+    half a cosine down to 0, and "rsqrt" is `1 / sqrt(1 + updates since / timescale)`, which goes on for ever,
+    so that a run can be continued and cooled down whenever it is to end: `recipe.cooldown_steps`.
 
     Args:
         step: 0 for the first update.
-        total_steps: number of updates in all.
-        warmup_steps: updates until the factor is 1.
+        recipe: its `schedule`, its steps and shares.
     """
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-    return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+    warmup, total = recipe.warmup_steps, recipe.steps
+    since = max(0, step - warmup)
+    if recipe.schedule == "rsqrt":
+        factor = 1.0 / math.sqrt(1.0 + since / recipe.rsqrt_timescale)
+    else:
+        progress = min(1.0, since / (total - warmup))
+        factor = 0.5 * (1.0 + math.cos(math.pi * progress))
+    if warmup:
+        factor *= min(1.0, step / warmup)
+    if recipe.cooldown_steps:
+        factor *= min(1.0, max(0, total - step) / recipe.cooldown_steps)
+    return factor

@@ -22,6 +22,7 @@ from paligemma2.errors import CheckpointError, ConfigError
 from paligemma2.model.config import ModelConfig
 from paligemma2.model.lora import base_parameters
 from paligemma2.model.paligemma2 import PaliGemma2Model
+from paligemma2.training.objective import SuffixObjective
 from paligemma2.training.state_files import own_rows
 from paligemma2.training.team import Team, team_of
 
@@ -63,7 +64,7 @@ class SharedObjective(nn.Module, Generic[Batch]):
         part: Tensor = _Part.apply(own * (weight / total), sums[0] / total)  # type: ignore[no-untyped-call]
         return part
 
-    def weight(self, batch: Batch) -> float:
+    def weight_of(self, batch: Batch) -> float:
         """What the batch counts, the shares of all processes together."""
         weight = torch.tensor(self._weigh(batch), device=next(self.model.parameters()).device)
         if self._team.group is not None:
@@ -103,7 +104,12 @@ def shard(
         weigh: what the mean of a batch counts: its examples, or its tokens.
         mesh: of one dimension.
         compute_dtype: of the weights as they come together: bfloat16 where the device is fast with it.
+
+    Raises:
+        ConfigError: the objective keeps encoded pictures: processes would no longer encode at the same time.
     """
+    if isinstance(objective, SuffixObjective) and objective.image_cache is not None:
+        raise ConfigError("processes that share a model keep no encoded pictures", hint="leave out the cache")
     policy = MixedPrecisionPolicy(
         param_dtype=None if compute_dtype == torch.float32 else compute_dtype,
         reduce_dtype=torch.float32,

@@ -1,9 +1,10 @@
 """The one training loop."""
 
+import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -12,28 +13,44 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from paligemma2.errors import ConfigError, Interrupted, WorkError
+from paligemma2.errors import ConfigError, Interrupted
 from paligemma2.training.average import WeightAverage
 from paligemma2.training.checkpointing import load_newest_state, save_state
 from paligemma2.training.interruption import stop_request
-from paligemma2.training.optimizer import build_optimizers
+from paligemma2.training.parts import freeze
 from paligemma2.training.recipe import Recipe
 from paligemma2.training.run_log import append_to_log, rewind_log
-from paligemma2.training.schedule import learning_rate_factor
 from paligemma2.training.team import team_of
+from paligemma2.training.update import Counters, Update
 
 Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """One line of the log."""
+    """One line of the log.
+
+    Attributes:
+        step: updates done.
+        steps: updates in all.
+        loss: mean since the line before, of losses that are numbers.
+        learning_rate: of the last update.
+        grad_norm: before clipping, of the last update.
+        not_finite: updates so far whose loss or gradient was not a number.
+        spikes: gradients so far that were far longer than those before.
+        skipped: updates so far that were left out, for either reason.
+        examples_per_second: since the line before.
+        seconds: since the run began or went on.
+    """
 
     step: int
     steps: int
     loss: float
     learning_rate: float
     grad_norm: float
+    not_finite: int
+    spikes: int
+    skipped: int
     examples_per_second: float
     seconds: float
 
@@ -57,18 +74,24 @@ class Trainer(Generic[Batch]):
     Weights, gradients and optimiser states are float32; matrix products run in bfloat16 where the device has
     it. A module that `sharding.shard` has shared out is trained by all its processes together: the first of
     them writes the log, and all stop if one is asked to. With a folder, the state is saved regularly and on a
-    stop request, and `fit` goes on from the newest state that verifies.
+    stop request, and `fit` goes on from the newest state that verifies. An update whose loss or gradient is
+    not a number is left out and counted.
 
     Args:
         module: float32; its trainable parameters are updated in place.
         recipe: the hyper-parameters.
         objective: the loss of a batch, a scalar with gradient.
+        split: a batch to the parts that are computed one after the other; their gradients are added up to
+            that of the whole.
+        weigh: how much a part of a batch counts in the mean that the objective of the batch is.
         folder: for states and `log.jsonl`, or None to keep nothing.
         identity: what else must be equal for a saved state to belong to this run: model, data.
         on_progress: called at every log line.
+        on_step: called after every update with the number of updates done; True ends the run.
 
     Raises:
-        ConfigError: no parameter is trainable, or Muon is to train matrices that are shared out.
+        ConfigError: no parameter is trainable, a part that the recipe names holds none, or Muon is to train
+            matrices that are shared out.
     """
 
     def __init__(
@@ -77,39 +100,37 @@ class Trainer(Generic[Batch]):
         recipe: Recipe,
         objective: Callable[[Batch], Tensor],
         *,
+        split: Callable[[Batch], Sequence[Batch]] = lambda batch: (batch,),
+        weigh: Callable[[Batch], float] = lambda batch: 1.0,
         folder: Path | None = None,
         identity: Mapping[str, str] = MappingProxyType({}),
         on_progress: Callable[[Progress], None] = lambda progress: None,
+        on_step: Callable[[int], bool] = lambda step: False,
     ) -> None:
         self.module = module
         self.recipe = recipe
         self.objective = objective
+        self.split = split
+        self.weigh = weigh
         self.folder = folder
-        self._settings = {"recipe": asdict(recipe), "identity": dict(identity)}
+        # As it will be read from a saved state, where a tuple is a list.
+        self._settings = json.loads(json.dumps({"recipe": asdict(recipe), "identity": dict(identity)}))
         self.on_progress = on_progress
+        self.on_step = on_step
         self.step = 0
         self._team = team_of(module.parameters())
         if self._team.size > 1 and recipe.optimizer == "muon":
             raise ConfigError("muon cannot train a model that is shared out", hint="use adamw")
         self._window = _Window(recipe.batch_size)
+        freeze(module, recipe.freeze)
         self._named = {name: p for name, p in module.named_parameters() if p.requires_grad}
         if not self._named:
             raise ConfigError("no parameter is trainable", hint="do not freeze everything")
-        self.optimizers = build_optimizers(
-            module,
-            recipe.optimizer,
-            learning_rate=recipe.learning_rate,
-            muon_learning_rate=recipe.muon_learning_rate,
-            weight_decay=recipe.weight_decay,
-        )
-        self._base_rates = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
+        self.update = Update(module, recipe)
         self.average = (
             WeightAverage(module, recipe.average_decay) if recipe.average_decay is not None else None
         )
-        device = next(iter(self._named.values())).device
-        self._precision = (
-            torch.autocast(device.type, dtype=torch.bfloat16) if bfloat16_is_fast(device) else nullcontext()
-        )
+        self._device = next(iter(self._named.values())).device
 
     def fit(self, batches: Callable[[int, int], Iterator[Batch]]) -> None:
         """Run to the last step of the recipe; the module then holds the averaged weights, if any are kept.
@@ -119,56 +140,59 @@ class Trainer(Generic[Batch]):
 
         Raises:
             ConfigError: the folder belongs to a run with another recipe, identity or module.
-            WorkError: the loss or its gradient is not a number, or a state could not be saved.
+            WorkError: too many updates in a row were left out, or a state could not be saved.
             Interrupted: Ctrl-C or SIGTERM came; the state is saved if there is a folder.
         """
         self._resume()
         self.module.train()
         self._window.start()
-        with stop_request() as request:
+        with stop_request() as request, torch.random.fork_rng(self._cuda_devices()):
             for batch in batches(self.step, self.recipe.steps):
-                loss, grad_norm = self._update(batch)
+                loss, grad_norm = self._train_on(batch)
                 self.step += 1
                 self._window.add(loss)
-                if self.step % self.recipe.log_every == 0 or self.step == self.recipe.steps:
+                is_last = self.step == self.recipe.steps
+                if self.step % self.recipe.log_every == 0 or is_last:
                     self._log(grad_norm)
+                is_last |= self.on_step(self.step)
+                self.module.train()
                 if signal_number := self._team.largest(request.signal_number):
                     self._stop(signal_number)
-                if self.step % self.recipe.checkpoint_every == 0 or self.step == self.recipe.steps:
+                if self.step % self.recipe.checkpoint_every == 0 or is_last:
                     self._save()
+                if is_last:
+                    break
         if self.average is not None:
             self.average.copy_to(self.module)
         self.module.eval()
 
-    def _update(self, batch: Batch) -> tuple[float, float]:
-        factor = learning_rate_factor(
-            self.step,
-            total_steps=self.recipe.steps,
-            warmup_steps=self.recipe.warmup_steps,
-        )
-        for optimizer, rates in zip(self.optimizers, self._base_rates, strict=True):
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * factor
-            optimizer.zero_grad(set_to_none=True)
-        with self._precision:
-            loss = self.objective(batch)
-        value = loss.item()
-        self._check_finite("loss", value)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = float(nn.utils.clip_grad_norm_(list(self._named.values()), self.recipe.grad_clip))
-        self._check_finite("norm of the gradient", norm)
-        for optimizer in self.optimizers:
-            optimizer.step()
-        if self.average is not None:
+    def _train_on(self, batch: Batch) -> tuple[float, float]:
+        """One update; the loss of the batch and the norm of its gradient."""
+        torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)  # of dropout
+        self.update.clear_gradients()
+        parts = self.split(batch)
+        weights = [self.weigh(part) for part in parts]
+        value = 0.0
+        for part, weight in zip(parts, weights, strict=True):
+            with self._precision():
+                loss = self.objective(part) * (weight / sum(weights))
+            value += loss.item()
+            if not math.isfinite(value):
+                break
+            loss.backward()  # type: ignore[no-untyped-call]
+        norm, is_applied = self.update.apply(self.step, value)
+        if self.average is not None and is_applied:
             self.average.update(self.module, self.step)
         return value, norm
 
-    def _check_finite(self, what: str, value: float) -> None:
-        if not math.isfinite(value):
-            raise WorkError(
-                f"the {what} is {value} at step {self.step}",
-                hint="try a lower learning rate in another folder; states saved before are untouched",
-            )
+    def _precision(self) -> AbstractContextManager[object]:
+        wanted = self.recipe.precision
+        if wanted == "bfloat16" or (wanted == "auto" and bfloat16_is_fast(self._device)):
+            return torch.autocast(self._device.type, dtype=torch.bfloat16)
+        return nullcontext()
+
+    def _cuda_devices(self) -> list[int]:
+        return [torch.cuda.current_device()] if self._device.type == "cuda" else []
 
     def _log(self, grad_norm: float) -> None:
         loss, rate, seconds = self._window.close()
@@ -176,8 +200,11 @@ class Trainer(Generic[Batch]):
             step=self.step,
             steps=self.recipe.steps,
             loss=loss,
-            learning_rate=self.optimizers[0].param_groups[0]["lr"],
+            learning_rate=self.update.learning_rate(self.step - 1),
             grad_norm=grad_norm,
+            not_finite=self.update.counters.not_finite,
+            spikes=self.update.counters.spikes,
+            skipped=self.update.counters.skipped,
             examples_per_second=rate,
             seconds=seconds,
         )
@@ -203,10 +230,11 @@ class Trainer(Generic[Batch]):
         if self.average is not None:
             tensors |= {f"average.{name}": value for name, value in self.average.weights.items()}
         for name, parameter in self._named.items():
-            for number, optimizer in enumerate(self.optimizers):
+            for number, optimizer in enumerate(self.update.optimizers):
                 for key, value in optimizer.state.get(parameter, {}).items():
                     tensors[f"optimizer.{number}.{key}.{name}"] = torch.as_tensor(value)
-        save_state(self.folder, self.step, tensors, self._settings | {"window": self._window.losses})
+        values = {"window": self._window.losses, "counters": self.update.counters.as_values()}
+        save_state(self.folder, self.step, tensors, self._settings | values)
 
     def _resume(self) -> None:
         saved = load_newest_state(self.folder, self._team) if self.folder is not None else None
@@ -218,7 +246,7 @@ class Trainer(Generic[Batch]):
             saved.tensors.copy_to(f"module.{name}", parameter)
             if self.average is not None:
                 saved.tensors.copy_to(f"average.{name}", self.average.weights[name])
-        for number, optimizer in enumerate(self.optimizers):
+        for number, optimizer in enumerate(self.update.optimizers):
             prefix = f"optimizer.{number}."
             for key in saved.tensors:
                 if key.startswith(prefix):
@@ -226,7 +254,8 @@ class Trainer(Generic[Batch]):
                     parameter = self._named[name]
                     optimizer.state[parameter][kind] = saved.tensors.like(key, parameter)
         self.step = saved.step
-        self._window.losses = saved.values.get("window", [])
+        self._window.losses = saved.values["window"]
+        self.update.counters = Counters.from_values(saved.values["counters"])
         if self._team.is_first:
             rewind_log(self.folder, self.step)
 
@@ -267,12 +296,13 @@ class _Window:
         self._begin = self._first = time.monotonic()
 
     def add(self, loss: float) -> None:
-        self.losses.append(loss)
+        if math.isfinite(loss):
+            self.losses.append(loss)
         self._updates += 1
 
     def close(self) -> tuple[float, float, float]:
         now = time.monotonic()
         rate = self._updates * self._batch_size / max(now - self._begin, 1e-9)
-        loss = sum(self.losses) / len(self.losses)
+        loss = sum(self.losses) / max(1, len(self.losses))
         self.losses, self._updates, self._begin = [], 0, now
         return loss, rate, now - self._first

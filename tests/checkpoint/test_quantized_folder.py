@@ -97,14 +97,14 @@ def test_nothing_of_a_stored_model_stays_mapped(
     assert str(tmp_path) not in Path("/proc/self/maps").read_text()
 
 
-def test_a_quantised_folder_can_only_be_loaded_to_predict(whole: Path, tmp_path: Path) -> None:
+def test_a_quantised_folder_can_be_neither_changed_nor_stored_again(whole: Path, tmp_path: Path) -> None:
     convert(whole, tmp_path / "low", quantize="int8")
     for use in (
         lambda: open_checkpoint(tmp_path / "low"),
         lambda: convert(tmp_path / "low", tmp_path / "other"),
         lambda: load_model(tmp_path / "low"),
     ):
-        with pytest.raises(InputError, match="holds int8 weights, which can only be loaded to predict"):
+        with pytest.raises(InputError, match="holds int8 weights, which cannot be changed or stored again"):
             use()
 
 

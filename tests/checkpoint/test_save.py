@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from paligemma2.checkpoint.config_json import read_config
-from paligemma2.checkpoint.layouts import KeyLayout
+from paligemma2.checkpoint.layouts import EMBEDDING, KeyLayout
 from paligemma2.checkpoint.load import load_model
 from paligemma2.checkpoint.mask_codec_files import (
     MaskCodecRecord,
@@ -18,9 +19,14 @@ from paligemma2.checkpoint.mask_codec_files import (
 from paligemma2.checkpoint.save import TOKENIZER_FILES, save_model
 from paligemma2.errors import InputError, WorkError
 from paligemma2.model.lora import attach
+from paligemma2.model.lora_training import add_adapter, take_out
+from paligemma2.model.prefix_mask import PrefixLayout
+from paligemma2.model.weight_forms import refill, restored_form
 from tests.checkpoint.small_checkpoints import (
     from_transformers,
+    inputs,
     our_logits,
+    random_hugging_face_model,
     random_model,
     small_config,
     their_logits,
@@ -132,6 +138,44 @@ def test_adapters_in_a_model_are_left_out(tmp_path: Path) -> None:
     attach(model, {"it": random_adapter(config, EVERYTHING)})
     save_model(tmp_path / "m", model, config)
     assert torch.equal(our_logits(load_model(tmp_path / "m").model), expected)
+
+
+def test_an_adapter_in_training_is_not_left_out_in_silence(tmp_path: Path) -> None:
+    config = small_config()
+    model = random_model(config)
+    add_adapter(model, random_adapter(config))
+    with pytest.raises(InputError, match="has an adapter in training") as raised:
+        save_model(tmp_path / "m", model, config)
+    assert "save_adapter(folder, take_out(model), config)" in raised.value.hint
+    take_out(model)
+    save_model(tmp_path / "m", model, config)
+
+
+def test_weights_of_few_bits_are_not_saved(tmp_path: Path) -> None:
+    model = random_model(small_config())
+    refill(model, restored_form("int4", torch.float32), EMBEDDING)
+    with pytest.raises(InputError, match="of few bits cannot be saved"):
+        save_model(tmp_path / "m", model, small_config())
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("layout", ["legacy", "new"])
+def test_transformers_computes_the_same_after_a_step_of_training(tmp_path: Path, layout: KeyLayout) -> None:
+    theirs = random_hugging_face_model(3)
+    theirs.save_pretrained(tmp_path / "before")
+    model = load_model(tmp_path / "before").model
+    before, optimizer = our_logits(model), torch.optim.AdamW(model.parameters(), lr=1e-3)
+    token_ids, pixel_values, is_prefix = inputs(model.config)
+    layout_of = PrefixLayout.from_flags(torch.ones_like(is_prefix), is_prefix)
+    logits = model(token_ids, pixel_values, layout_of)[:, :-1]
+    is_target = ~is_prefix[:, 1:]
+    F.cross_entropy(logits[is_target], token_ids[:, 1:][is_target]).backward()
+    optimizer.step()
+    after = our_logits(model)
+    assert (after - before).abs().max() > 0.05
+    save_model(tmp_path / "after", model, model.config, key_layout=layout)
+    found = their_logits(from_transformers(tmp_path / "after"), model.config)
+    torch.testing.assert_close(found, after, atol=LOGIT_TOLERANCE, rtol=0)
 
 
 def test_the_dtype_is_stored_and_named(tmp_path: Path) -> None:

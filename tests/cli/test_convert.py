@@ -1,6 +1,12 @@
+import json
+import re
+
 import pytest
+import torch
 
 from paligemma2.checkpoint.load import load_model
+from tests.small_adapter import save_random_adapter
+from tests.small_model import small_config
 
 
 def test_a_folder_becomes_an_npz_and_back(run, folder, tmp_path):
@@ -38,3 +44,33 @@ def test_what_exists_is_replaced_only_when_asked(run, folder, tmp_path):
 def test_an_unknown_source_is_refused(run, tmp_path):
     ended = run("convert", tmp_path / "nowhere", tmp_path / "m")
     assert ended.has_failed_with("no checkpoint at"), ended
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    return save_random_adapter(tmp_path / "adapter", small_config())
+
+
+def test_an_adapter_is_merged_and_the_difference_is_told(run, folder, adapter, tmp_path):
+    ended = run("convert", folder, tmp_path / "new", "--adapter", adapter)
+    assert ended.code == 0, ended
+    assert re.search(r"largest difference +\d.*e-\d\d, of logits up to \d", ended.out), ended
+    weights = load_model(folder).model.state_dict(), load_model(tmp_path / "new").model.state_dict()
+    q = "language_model.layers.0.self_attn.q_proj.weight"
+    assert not torch.equal(weights[0][q], weights[1][q])
+
+
+def test_held_out_examples_are_scored_before_and_after_merging(run, folder, adapter, pictures, tmp_path):
+    line = {"image": str(pictures[0]), "prefix": "caption en", "suffix": "?"}
+    (tmp_path / "_annotations.valid.jsonl").write_text(json.dumps(line))
+    ended = run("convert", folder, tmp_path / "new", "--adapter", adapter, "--data", tmp_path)
+    assert ended.code == 0, ended
+    assert re.search(r"exact match, 1 held-out examples", ended.out), ended
+    assert re.search(r"base and adapter +0\.000\s+merged +0\.000", ended.out), ended
+    assert "convert: answering" in ended.err
+
+
+def test_examples_without_an_adapter_are_a_mistake(run, folder, tmp_path):
+    ended = run("convert", folder, tmp_path / "new", "--data", tmp_path)
+    assert ended.has_failed_with("--data is given and --adapter is not"), ended
+    assert not (tmp_path / "new").exists()

@@ -10,6 +10,7 @@ from paligemma2.inference.devices import device_named, dtype_named, dtype_on, fo
 from paligemma2.inference.loading import load
 from paligemma2.model.half_linear import has_half_kernels
 from paligemma2.model.packed_linear import has_packed_kernels
+from paligemma2.model.restored_linear import RestoredLinear
 
 NO_MPS = [] if torch.backends.mps.is_available() else ["mps"]
 
@@ -67,6 +68,12 @@ def test_weights_that_may_not_be_packed_stay_as_they_are(monkeypatch: pytest.Mon
     monkeypatch.setattr(devices, "has_bfloat16_arithmetic", lambda: False)
     form = form_for(torch.device("cpu"), torch.bfloat16, may_pack=False)
     assert (form.dtype, form.linear, form.table) == (torch.bfloat16, None, None)
+
+
+def test_rounded_weights_that_may_not_be_packed_let_gradients_through() -> None:
+    form = form_for(torch.device("cpu"), torch.float32, may_pack=False, quantize="int8")
+    assert form.linear is not None
+    assert isinstance(form.linear("it", torch.nn.Linear(4, 4)), RestoredLinear)
 
 
 def test_activations_never_run_in_float16() -> None:

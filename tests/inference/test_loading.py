@@ -4,12 +4,15 @@ import pytest
 import torch
 
 from paligemma2.assets import TINY_FOLDER
+from paligemma2.checkpoint.adapter import read_adapter, save_adapter
 from paligemma2.checkpoint.load import load_model
 from paligemma2.checkpoint.save import save_model
 from paligemma2.errors import CheckpointError, InputError
 from paligemma2.inference import devices
 from paligemma2.inference.loading import load
 from paligemma2.jobs.convert import run as convert
+from paligemma2.model.lora_settings import LoraSettings
+from paligemma2.model.lora_training import add_adapter, add_fresh_adapter, take_out
 from paligemma2.types import Decoding
 from tests.several_processes import in_processes
 from tests.small_adapter import save_random_adapter
@@ -123,7 +126,7 @@ def test_rounded_weights_write_nearly_as_likely_answers(folder, array, kind, lar
     ("settings", "match"),
     [
         ({"quantize": "int3"}, "quantize is 'int3'"),
-        ({"quantize": "int8", "for_training": True}, "for a model that is trained"),
+        ({"quantize": "w8a8", "for_training": True}, "quantize is 'w8a8' for a model that is trained"),
     ],
 )
 def test_quantising_that_makes_no_sense_is_refused(folder, settings, match):
@@ -131,13 +134,46 @@ def test_quantising_that_makes_no_sense_is_refused(folder, settings, match):
         load(folder, **settings)
 
 
+@pytest.mark.parametrize("is_stored", [False, True])
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_an_adapter_is_trained_on_rounded_weights_of_a_model_or_a_folder(
+    folder, tmp_path, array, kind, is_stored
+):
+    whole = load(folder, device="cpu")
+    if is_stored:
+        folder = convert(folder, tmp_path / "low", quantize=kind).destination
+    rounded = load(folder, device="cpu", quantize=kind, for_training=True)
+    (answer,) = whole.generate(array, "caption en", 6)
+    (before,) = rounded.score(array, "caption en", [answer.text])
+    off = abs(whole.score(array, "caption en", [answer.text])[0].log_prob - before.log_prob)
+    assert 0 < off < 1.0
+    add_fresh_adapter(rounded.model, LoraSettings(rank=2))
+    inputs = rounded.encode(array, "caption en")
+    with torch.enable_grad():
+        rounded.model(inputs.token_ids, inputs.pixel_values, inputs.layout).logsumexp(-1).sum().backward()
+    learning = {name for name, weight in rounded.model.named_parameters() if weight.grad is not None}
+    assert learning == {name for name, _ in rounded.model.named_parameters() if ".lora_" in name}
+    for name, weight in rounded.model.named_parameters():
+        if name.endswith(".lora_b"):
+            weight.data.sub_(weight.grad.sign(), alpha=0.1)
+    (after,) = rounded.score(array, "caption en", [answer.text])
+    assert abs(after.log_prob - before.log_prob) > 0.01
+    save_adapter(tmp_path / "a", take_out(rounded.model), rounded.config)
+    assert rounded.score(array, "caption en", [answer.text])[0] == before
+    add_adapter(rounded.model, read_adapter(tmp_path / "a", rounded.config))
+    assert rounded.score(array, "caption en", [answer.text])[0] == after
+    with pytest.raises(InputError, match="has an adapter in training"):
+        save_model(tmp_path / "m", rounded.model, rounded.config)
+
+
 def test_a_folder_of_few_bits_is_not_rounded_again(folder, tmp_path):
     convert(folder, tmp_path / "low", quantize="int8")
     assert load(tmp_path / "low", quantize="int8")
     with pytest.raises(InputError, match="holds int8 weights already, quantize is 'int4'"):
         load(tmp_path / "low", quantize="int4")
-    with pytest.raises(InputError, match="can only be loaded to predict"):
+    with pytest.raises(InputError, match="cannot be changed or stored again") as raised:
         load(tmp_path / "low", for_training=True)
+    assert "only an adapter can be trained on these, with quantize='int8'" in raised.value.hint
 
 
 # Several processes.

@@ -1,17 +1,21 @@
 import json
 import resource
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from paligemma2.checkpoint.adapter import read_adapter
 from paligemma2.checkpoint.config_json import read_config
 from paligemma2.checkpoint.layouts import EMBEDDING
 from paligemma2.checkpoint.load import load_model
 from paligemma2.errors import CheckpointError, InputError, WorkError
 from paligemma2.jobs import convert
 from tests.jobs.small_checkpoint import CONFIG, save_small_checkpoint
+from tests.small_adapter import merged, save_random_adapter
 
 
 @pytest.fixture(params=[torch.float32, torch.bfloat16])
@@ -115,3 +119,55 @@ def test_a_npz_cannot_be_quantised(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(InputError, match=r"a \.npz holds no quantised weights"):
         convert.run(folder, tmp_path / "low.npz", quantize="int8")
     assert not (tmp_path / "low.npz").exists()
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    return save_random_adapter(tmp_path / "adapter", CONFIG)
+
+
+def test_an_adapter_is_merged_into_what_is_written(tmp_path: Path, folder: Path, adapter: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    for name in ("new", "npz/a.npz"):
+        report = convert.run(
+            folder, tmp_path / name, adapter=adapter, on_progress=lambda *call: calls.append(call)
+        )
+        assert calls[-1][0] == calls[-1][1]
+        before, after = load_model(folder), load_model(tmp_path / name)
+        assert report.dtype == str(before.model.dtype).removeprefix("torch.")
+        expected = merged(before.model.float(), read_adapter(adapter, CONFIG)).state_dict()
+        for key, tensor in after.model.state_dict().items():
+            rows = CONFIG.num_text_rows if key == EMBEDDING else len(tensor)
+            torch.testing.assert_close(
+                tensor[:rows], expected[key].to(tensor.dtype)[:rows], atol=0, rtol=1e-2
+            )
+
+
+def test_merging_comes_before_rounding(tmp_path: Path, folder: Path, adapter: Path) -> None:
+    convert.run(folder, tmp_path / "both", adapter=adapter, quantize="int8")
+    convert.run(folder, tmp_path / "merged", adapter=adapter, dtype=torch.float32)
+    convert.run(tmp_path / "merged", tmp_path / "then", quantize="int8")
+    both, then = (load_file(tmp_path / name / "model.safetensors") for name in ("both", "then"))
+    assert both.keys() == then.keys()
+    assert all(torch.equal(tensor, then[name]) for name, tensor in both.items() if tensor.dtype == torch.int8)
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_an_adapter_is_never_merged_into_rounded_weights(
+    tmp_path: Path, folder: Path, adapter: Path, kind: str
+) -> None:
+    convert.run(folder, tmp_path / "low", quantize=kind)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=f"holds {kind} weights, which cannot be changed") as raised:
+        convert.run(tmp_path / "low", tmp_path / "new", adapter=adapter)
+    assert "take the checkpoint that it was made from" in raised.value.hint
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_adapter_that_does_not_fit_leaves_nothing(tmp_path: Path, folder: Path) -> None:
+    other = replace(CONFIG, text=replace(CONFIG.text, hidden_size=24))
+    save_random_adapter(tmp_path / "other", other)
+    with pytest.raises(CheckpointError, match="with a wrong shape"):
+        convert.run(folder, tmp_path / "new", adapter=tmp_path / "other")
+    with pytest.raises(InputError, match="no adapter at"):
+        convert.run(folder, tmp_path / "new", adapter=tmp_path / "nowhere")
+    assert not (tmp_path / "new").exists()

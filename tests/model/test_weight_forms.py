@@ -14,6 +14,7 @@ from paligemma2.model.packed_table import PackedTable
 from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.model.prefix_mask import PrefixLayout
 from paligemma2.model.quantized_linear import QuantizedLinear, QuantizedTable
+from paligemma2.model.restored_linear import RestoredTable
 from paligemma2.model.weight_forms import (
     Quantization,
     WeightForm,
@@ -24,6 +25,7 @@ from paligemma2.model.weight_forms import (
     plain_form,
     quantized_form,
     refill,
+    restored_form,
     stored_bytes,
 )
 
@@ -193,3 +195,28 @@ def test_each_part_of_a_model_gets_its_bits(quantization: Quantization) -> None:
             assert not torch.equal(made, other(x))
     assert isinstance(model.language_model.embed_tokens, QuantizedTable)
     assert model.vision_tower.encoder.layers[0].self_attn.q_proj.bias.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("quantization", ["int8", "int4"])
+def test_weights_of_few_bits_under_an_adapter_take_no_more_and_let_gradients_through(
+    quantization: Quantization,
+) -> None:
+    low, trained = wide_model(torch.float32), wide_model(torch.float32)
+    refill(low, quantized_form(quantization, torch.float32), TABLE)
+    refill(trained, restored_form(quantization, torch.float32), TABLE)
+    assert is_packed(trained)
+    assert stored_bytes(trained) <= stored_bytes(low)
+    assert isinstance(trained.language_model.embed_tokens, RestoredTable)
+    assert not any(isinstance(module, nn.Linear) for module in trained.modules())
+    assert not any(parameter.requires_grad for parameter in trained.parameters())
+    pixels = torch.rand(1, 3, 28, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    ids = torch.tensor([[1000] * 4 + [2, 5, 9, 30, 10]])
+    layout = PrefixLayout.from_flags(ids > 0, ids > 0)
+    expected = low(ids, pixels, layout)
+    with torch.enable_grad():
+        pixels.requires_grad_()
+        logits = trained(ids, pixels, layout)
+        logits.logsumexp(-1).sum().backward()
+    assert float((logits - expected).norm() / expected.norm()) < 0.05  # activations are not rounded
+    assert pixels.grad is not None
+    assert pixels.grad.abs().max() > 0

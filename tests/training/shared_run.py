@@ -3,6 +3,7 @@
 torchrun --nproc-per-node N shared_run.py FOLDER STEPS ["slow at STEP"]
 """
 
+import math
 import os
 import signal
 import sys
@@ -25,13 +26,13 @@ from paligemma2.training import checkpointing
 from paligemma2.training import trainer as trainer_module
 from paligemma2.training.loss import Average
 from paligemma2.training.objective import SuffixObjective
-from paligemma2.training.optimizer import OptimizerName
-from paligemma2.training.recipe import Recipe
+from paligemma2.training.recipe import OptimizerName, Recipe
 from paligemma2.training.sharding import shard, share_of
 from paligemma2.training.trainer import Progress, Trainer
 from paligemma2.types import Example
 from tests.training.small_model import examples_on, picture, small_model, small_processor
 
+Parts = list[ModelInputs]
 BATCH = 6
 CPU = torch.device("cpu")
 
@@ -87,33 +88,58 @@ def run(
     stop_before: int | None = None,
     make: Callable[[], PaliGemma2Model] = small_model,
     compute_dtype: torch.dtype = torch.float32,
+    parts: int = 1,
+    poison: tuple[int, int] | None = None,
     on_step: Callable[[int], None] = lambda step: None,
-) -> tuple[Trainer[ModelInputs], list[Progress]]:
-    """Train, in all processes together if there are several; a batch that is not to come ends it."""
+) -> tuple[Trainer[Parts], list[Progress]]:
+    """Train, in all processes together if there are several.
+
+    Args:
+        folder: for states.
+        steps: of the recipe.
+        average: of the recipe.
+        stop_before: the batch of this step does not come, which ends the run.
+        make: the model.
+        compute_dtype: of products.
+        parts: that a process computes one after the other.
+        poison: in this step the loss of the process with this rank is not a number.
+        on_step: called before each step.
+    """
     trainer_module.bfloat16_is_fast = lambda device: compute_dtype == torch.bfloat16
     model, processor, mesh = make(), small_processor(), mesh_of_all()
     suffix_loss = SuffixObjective(model, average=average)
-    objective: Callable[[ModelInputs], Tensor]
+    rank, size = (0, 1) if mesh is None else (mesh.get_local_rank(), mesh.size())
+    adapters = [None] if make is small_model else ["mine"]
 
-    def adapted_loss(batch: ModelInputs) -> Tensor:
-        with using_adapters(["mine"], CPU):
-            return suffix_loss(batch)
+    def loss(inputs: ModelInputs) -> Tensor:
+        with using_adapters(adapters, CPU):
+            value = suffix_loss(inputs)
+        return value * math.nan if poison == (trainer.step, rank) else value
 
-    objective = suffix_loss if make is small_model else adapted_loss
-    rank, size = 0, 1
+    objective: Callable[[ModelInputs], Tensor] = loss
+    weigh: Callable[[ModelInputs], float] = suffix_loss.weight_of
     if mesh is not None:
-        rank, size = mesh.get_local_rank(), mesh.size()
-        objective = shard(model, objective, suffix_loss.weight, mesh, compute_dtype=compute_dtype)
+        objective = shared = shard(model, loss, weigh, mesh, compute_dtype=compute_dtype)
+        weigh = shared.weight_of
 
-    def batches(start: int, stop: int) -> Iterator[ModelInputs]:
+    def batches(start: int, stop: int) -> Iterator[Parts]:
         for step in range(start, stop):
             if step == stop_before:
                 return
             on_step(step)
-            yield processor.encode(share_of(examples(step), rank, size), train=True)
+            mine = share_of(examples(step), rank, size)
+            yield [processor.encode(mine[part::parts], train=True) for part in range(parts)]
 
     lines: list[Progress] = []
-    trainer = Trainer(model, recipe(steps, average), objective, folder=folder, on_progress=lines.append)
+    trainer: Trainer[Parts] = Trainer(
+        model,
+        recipe(steps, average),
+        objective,
+        split=lambda batch: batch,
+        weigh=weigh,
+        folder=folder,
+        on_progress=lines.append,
+    )
     trainer.fit(batches)
     return trainer, lines
 

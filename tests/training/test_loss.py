@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from paligemma2.errors import ConfigError
-from paligemma2.training.loss import LocationSpread, average_losses, suffix_loss, token_losses
+from paligemma2.training.loss import (
+    LocationSpread,
+    average_losses,
+    count_examples,
+    loss_shares,
+    soft_targets,
+    suffix_loss,
+    token_losses,
+)
 
 # Five pieces: 0 pad, 1 text, then three locations.
 SMALL = LocationSpread(first_id=2, num_locations=3, sigma=1.0)
@@ -152,3 +160,26 @@ def test_a_vanishing_spread_is_the_hard_target() -> None:
 def test_a_spread_without_width_is_refused(sigma: float) -> None:
     with pytest.raises(ConfigError, match="sigma of the locations"):
         LocationSpread(first_id=0, num_locations=3, sigma=sigma)
+
+
+def test_examples_of_a_packed_row_have_equal_shares() -> None:
+    segments = torch.tensor([[1, 1, 1, 2, 2, 0], [1, 1, 1, 1, 1, 1]])
+    weights = torch.tensor([[0.0, 1, 1, 0, 1, 0], [0.0, 0, 1, 1, 1, 1]])
+    shares = loss_shares(weights, segments)
+    assert shares.tolist()[0] == pytest.approx([0, 1 / 6, 1 / 6, 0, 1 / 3, 0])
+    assert shares.tolist()[1] == pytest.approx([0, 0, *[1 / 12] * 4])
+    tokens = loss_shares(weights, segments, average="token")
+    assert tokens.flatten().tolist() == pytest.approx((weights / 7).flatten().tolist())
+
+
+def test_examples_are_counted_by_where_they_begin() -> None:
+    assert count_examples(torch.tensor([[1, 1, 2, 0], [0, 1, 1, 1]])) == 3
+    assert count_examples(torch.tensor([[1, 2, 3, 4]])) == 4
+    assert count_examples(torch.tensor([[0, 0]])) == 1  # nothing is divided by zero
+
+
+def test_soft_targets_are_shares_of_one() -> None:
+    ids, shares = soft_targets(torch.tensor([0, 2, 4]), SMALL)
+    assert shares.sum(dim=-1).tolist() == pytest.approx([1.0, 1.0, 1.0])
+    assert ids[shares > 0].min() == 0
+    assert ids.max() == 4

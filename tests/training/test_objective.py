@@ -104,20 +104,42 @@ def test_a_batch_has_the_mean_loss_of_its_examples(model: PaliGemma2Model, input
     torch.testing.assert_close(objective(inputs), torch.stack(alone).mean())
 
 
-@pytest.mark.parametrize("average", ["example", "token"])
-def test_the_loss_of_a_batch_is_that_of_its_parts_by_their_weights(
-    model: PaliGemma2Model, inputs: ModelInputs, average: Average
-) -> None:
-    rows, objective = examples_on(PICTURES), SuffixObjective(model, average=average)
-    parts = [small_processor().encode(part, train=True) for part in (rows[:1], rows[1:])]
-    weights = [objective.weight(part) for part in parts]
-    assert sum(weights) == objective.weight(inputs)
-    assert average == "token" or weights == [1, 3]
-    weighted = sum(objective(part) * weight for part, weight in zip(parts, weights, strict=True))
-    torch.testing.assert_close(objective(inputs), weighted / sum(weights))
-
-
 def test_a_batch_without_suffixes_is_refused(model: PaliGemma2Model) -> None:
     prompts = small_processor().encode(examples_on(PICTURES), train=False)
     with pytest.raises(InputError, match="no loss weights"):
         SuffixObjective(model)(prompts)
+
+
+@pytest.mark.parametrize("average", ["example", "token"])
+def test_parts_of_a_batch_add_up_to_its_loss_and_gradient(model: PaliGemma2Model, average: Average) -> None:
+    processor, objective = small_processor(), SuffixObjective(model, average=average)
+    examples = examples_on(PICTURES)
+    parts = [processor.encode(examples[:3], train=True), processor.encode(examples[3:], train=True)]
+    total = sum(objective.weight_of(part) for part in parts)
+    whole = objective(processor.encode(examples, train=True))
+    summed = torch.stack([objective(part, total) for part in parts]).sum()
+    torch.testing.assert_close(summed, whole)
+    for a, b in zip(gradients(model, summed), gradients(model, whole), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_a_batch_weighs_as_much_as_it_has_examples_or_suffix_tokens(
+    model: PaliGemma2Model, inputs: ModelInputs
+) -> None:
+    assert inputs.loss_weights is not None
+    assert SuffixObjective(model).weight_of(inputs) == 4
+    tokens = SuffixObjective(model, average="token").weight_of(inputs)
+    assert tokens == inputs.loss_weights.sum().item() > 4
+
+
+def test_a_table_that_is_no_matrix_gives_the_same_loss(inputs: ModelInputs) -> None:
+    class Asked(torch.nn.Embedding):
+        def logits(self, hidden: Tensor) -> Tensor:
+            return torch.nn.functional.linear(hidden, self.weight).float()
+
+    model = small_model()
+    options = {"label_smoothing": 0.1, "average": "token"}
+    wanted = SuffixObjective(model, **options)(inputs)  # type: ignore[arg-type]
+    table = model.language_model.embed_tokens.weight
+    model.language_model.embed_tokens = Asked(*table.shape, _weight=table)
+    torch.testing.assert_close(SuffixObjective(model, **options)(inputs), wanted)  # type: ignore[arg-type]

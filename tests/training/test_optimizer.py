@@ -8,13 +8,15 @@ from torch.optim import Optimizer
 
 from paligemma2.model.config import PRESETS
 from paligemma2.model.paligemma2 import PaliGemma2Model
-from paligemma2.training.optimizer import Muon, OptimizerName, build_optimizers, orthogonalize
+from paligemma2.training.optimizer import Muon, build_optimizers, orthogonalize
+from paligemma2.training.recipe import OptimizerName, Recipe
 
 
 def build(module: nn.Module, name: OptimizerName, weight_decay: float = 0.1) -> list[Optimizer]:
-    return build_optimizers(
-        module, name, learning_rate=0.05, muon_learning_rate=0.02, weight_decay=weight_decay
+    recipe = Recipe(
+        steps=1, optimizer=name, learning_rate=0.05, muon_learning_rate=0.02, weight_decay=weight_decay
     )
+    return build_optimizers(module, recipe)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from paligemma2.errors import CheckpointError, ConfigError, InputError, WorkErro
 from paligemma2.model.lora import base_parameters
 from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.training.checkpointing import load_newest_state
+from paligemma2.training.image_cache import ImageCache
 from paligemma2.training.objective import SuffixObjective
 from paligemma2.training.sharding import fill_shards, save_shared_model, shard, share_of, whole
 from paligemma2.training.trainer import Progress, Trainer
@@ -35,6 +36,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "example": {},
     "token": {"average": "token"},
     "adapter": {"make": adapted_model},
+    "parts of a batch": {"parts": 2, "average": "token"},
     "bfloat16": {"compute_dtype": torch.bfloat16},
     "adapter of a bfloat16 model": {
         "make": partial(adapted_model, torch.bfloat16),
@@ -92,6 +94,15 @@ def filled() -> tuple[PaliGemma2Model, str]:
     return model, str(raised.value)
 
 
+def refused_cache(model: PaliGemma2Model) -> str:
+    model.vision_tower.requires_grad_(False)
+    objective, mesh = SuffixObjective(model, image_cache=ImageCache(1000)), mesh_of_all()
+    assert mesh is not None
+    with pytest.raises(ConfigError) as raised:
+        shard(model, objective, objective.weight_of, mesh)
+    return str(raised.value)
+
+
 def refused_muon(model: PaliGemma2Model) -> str:
     with pytest.raises(ConfigError) as raised:
         Trainer(model, recipe(optimizer="muon"), lambda batch: torch.tensor(0.0))
@@ -111,6 +122,7 @@ def work_in_two(folder: Path) -> dict[str, Any]:
     resumed, _ = run(folder / "gone on")
     results["resumed"] = weights_of(resumed.module)
     from_one, lines = run(folder / "from one")
+    results["poisoned"] = run(None, poison=(2, 1))[0].update.counters.as_values()
     results |= {"from one": weights_of(from_one.module), "losses from one": losses(lines)}
     model = from_one.module
     assert isinstance(model, PaliGemma2Model)
@@ -119,6 +131,7 @@ def work_in_two(folder: Path) -> dict[str, Any]:
     results["taken"] = failure(folder / "model", model)
     results["full"] = failure(folder / "full", model, size=40_000)
     results["muon"] = refused_muon(model)
+    results["cache"] = refused_cache(small_model())
     model, results["too few"] = filled()
     results["filled"] = weights_of(model)
     return results
@@ -217,8 +230,21 @@ def test_a_model_that_was_never_whole_gets_its_weights(pair: list[dict[str, Any]
     assert "1 weights have no values (vision_tower." in pair[0]["too few"]
 
 
+def test_a_loss_that_is_no_number_in_one_process_is_left_out_in_all(pair: list[dict[str, Any]]) -> None:
+    alone, _ = run(None, poison=(2, 0))
+    expected = alone.update.counters.as_values()
+    assert expected["not_finite"] == 1
+    for each in pair:
+        assert each["poisoned"]["norms"] == pytest.approx(expected["norms"], rel=1e-5)
+        assert each["poisoned"] | {"norms": 0} == expected | {"norms": 0}
+
+
 def test_muon_needs_whole_matrices(pair: list[dict[str, Any]]) -> None:
     assert "muon cannot train a model that is shared out" in pair[0]["muon"]
+
+
+def test_processes_that_encode_at_the_same_time_keep_no_pictures(pair: list[dict[str, Any]]) -> None:
+    assert "keep no encoded pictures" in pair[0]["cache"]
 
 
 def test_the_shares_of_all_processes_are_the_batch() -> None:

@@ -14,8 +14,7 @@ from paligemma2.model.siglip import raise_resolution
 from paligemma2.processing.tiny_tokenizer import tiny_vocabulary
 from paligemma2.training.checkpointing import load_newest_state
 from paligemma2.training.joint_stage import Mixture
-from paligemma2.training.optimizer import OptimizerName
-from paligemma2.training.recipe import Recipe
+from paligemma2.training.recipe import OptimizerName, Recipe
 from paligemma2.training.stages import LATER_WORDS, TINY_STAGES, Stage, train_stages
 from paligemma2.training.trainer import Progress
 from tests.training.small_model import SMALL, TINY, TOKENIZER_JSON, small_processor

@@ -3,6 +3,7 @@
 python toy_run.py FOLDER OPTIMIZER NUM_WORKERS [slow]
 """
 
+import json
 import signal
 import sys
 import time
@@ -14,8 +15,8 @@ from torch import Tensor, nn
 
 from paligemma2.data.loader import load_batches
 from paligemma2.errors import PaliGemmaError
-from paligemma2.training.optimizer import OptimizerName
-from paligemma2.training.recipe import Recipe
+from paligemma2.training.checkpointing import load_newest_state
+from paligemma2.training.recipe import OptimizerName, Recipe
 from paligemma2.training.trainer import Progress, Trainer
 
 Pairs = tuple[Tensor, Tensor]
@@ -69,6 +70,58 @@ def toy_recipe(optimizer: OptimizerName = "adamw", steps: int = 20) -> Recipe:
         checkpoint_every=4,
         log_every=5,
     )
+
+
+DETERMINED = ("step", "steps", "loss", "learning_rate", "grad_norm")
+
+
+class Stopped(Exception):
+    """Stands for a crash."""
+
+
+def run(
+    folder: Path | None,
+    *,
+    recipe: Recipe | None = None,
+    num_workers: int = 0,
+    crash_after: int | None = None,
+    toy: Toy | None = None,
+) -> tuple[Toy, Trainer[Pairs]]:
+    toy = toy or Toy()
+    trainer = Trainer(toy, recipe or toy_recipe(), toy.loss, folder=folder)
+
+    def batches(start: int, stop: int) -> Iterator[Pairs]:
+        for step, batch in enumerate(toy_batches(num_workers)(start, stop), start):
+            if step == crash_after:
+                raise Stopped
+            yield batch
+
+    trainer.fit(batches)
+    return toy, trainer
+
+
+def log_of(folder: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{name: line[name] for name in DETERMINED} for line in lines]
+
+
+def states(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name != "log.jsonl")
+
+
+def assert_equal_weights(a: nn.Module, b: nn.Module) -> None:
+    for (name, one), (_, other) in zip(a.named_parameters(), b.named_parameters(), strict=True):
+        assert torch.equal(one, other), name
+
+
+def assert_equal_states(a: Path, b: Path) -> None:
+    one, other = load_newest_state(a), load_newest_state(b)
+    assert one is not None
+    assert other is not None
+    assert (one.step, one.values) == (other.step, other.values)
+    assert one.tensors.keys() == other.tensors.keys()
+    for name, tensor in one.tensors.items():
+        assert torch.equal(tensor, other.tensors[name]), name
 
 
 def tell(what: object) -> None:

@@ -1,0 +1,62 @@
+"""Parts of the model by the names that recipes use for them."""
+
+import difflib
+import re
+from collections.abc import Iterable
+
+from torch import nn
+
+from paligemma2.errors import ConfigError
+
+PARTS = {
+    # The card's recipes call the tower and the projector the image part, as big_vision's `img/.*` holds both.
+    "image": r"(vision_tower|multi_modal_projector)\..*",
+    "vision_tower": r"vision_tower\..*",
+    "projector": r"multi_modal_projector\..*",
+    "decoder": r"language_model\..*",
+    "embedding": r"language_model\.embed_tokens\..*",
+}
+
+
+def belongs_to(parameter: str, part: str) -> bool:
+    """Whether a parameter is in a part.
+
+    Args:
+        parameter: its name in the model, such as `vision_tower.post_layernorm.weight`.
+        part: a name of `PARTS`, or a regular expression that the whole name fits.
+    """
+    return re.fullmatch(PARTS.get(part, part), parameter) is not None
+
+
+def check_parts(parts: Iterable[str], parameters: Iterable[str]) -> None:
+    """Check that each part holds something.
+
+    Raises:
+        ConfigError: a part is no regular expression, or no parameter is in it.
+    """
+    names = list(parameters)
+    for part in parts:
+        try:
+            is_found = any(belongs_to(name, part) for name in names)
+        except re.error as error:
+            raise ConfigError(f"{part!r} is not a regular expression: {error}", hint=_HINT) from error
+        if not is_found:
+            near = difflib.get_close_matches(part, [*PARTS, *names], n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}? Otherwise {_HINT}" if near else _HINT
+            raise ConfigError(f"no parameter of the model is in {part!r}", hint=hint)
+
+
+def freeze(module: nn.Module, parts: Iterable[str]) -> None:
+    """Leave some parts of a module untrained.
+
+    Raises:
+        ConfigError: a part holds nothing.
+    """
+    parts = tuple(parts)
+    check_parts(parts, (name for name, _ in module.named_parameters()))
+    for name, parameter in module.named_parameters():
+        if any(belongs_to(name, part) for part in parts):
+            parameter.requires_grad_(False)
+
+
+_HINT = f"use one of {', '.join(PARTS)}, or a regular expression for whole names of parameters"
