@@ -1,5 +1,6 @@
 """The whole model: image encoder, linear projector, decoder (PaliGemma 2, arXiv:2412.03555)."""
 
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -189,3 +190,9 @@ def linear_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
         model = PaliGemma2Model(config)
     linear = ((name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear))
     return {name: (module.out_features, module.in_features) for name, module in linear}
+
+
+def drop_final_cap(model: PaliGemma2Model) -> None:
+    """Leave the output layer without its soft-cap, as in big_vision's transfers."""
+    model.config = replace(model.config, text=replace(model.config.text, final_cap=None))
+    model.language_model.config = replace(model.language_model.config, final_cap=None)

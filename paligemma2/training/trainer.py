@@ -228,8 +228,11 @@ class Trainer(Generic[Batch]):
         save_state(self.folder, self.step, tensors, self._settings | values)
 
     def _resume(self) -> None:
-        saved = load_newest_state(self.folder) if self.folder is not None else None
-        if saved is None or self.folder is None:
+        if self.folder is None:
+            return
+        saved = load_newest_state(self.folder)
+        if saved is None:
+            rewind_log(self.folder, 0)
             return
         self._check_settings(saved.values)
         self._check_module(saved.tensors)
