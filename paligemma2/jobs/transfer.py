@@ -1,22 +1,21 @@
 """Transfer: fine-tune a model on the user's examples, and say how much better it got."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import fmean
 
 from paligemma2.checkpoint.save import save_model
-from paligemma2.data.jsonl import ExampleBatches, fingerprint, read_split
-from paligemma2.data.loader import load_batches
-from paligemma2.errors import InputError
+from paligemma2.data.sources import DataSource
+from paligemma2.data.training_data import DataRules, TrainingData, open_training_data
+from paligemma2.errors import DataError, InputError
 from paligemma2.inference.loading import load
 from paligemma2.inference.predictor import PaliGemma2
 from paligemma2.jobs.versions import versions
 from paligemma2.metrics.answers import exact_match
 from paligemma2.metrics.detection import mean_box_iou
 from paligemma2.processing.parsing import parse_answer
-from paligemma2.processing.processor import ModelInputs
 from paligemma2.training.checkpointing import remove_states
 from paligemma2.training.objective import SuffixObjective
 from paligemma2.training.recipe import Recipe
@@ -32,7 +31,7 @@ class TransferConfig:
 
     Attributes:
         model: "tiny", a folder, an npz file or a hub id.
-        data: a folder with JSON lines, see `paligemma2.data.jsonl`.
+        data: folder or file in any format of `data.registry`, or sources of a weighted mixture.
         output: the new model folder; the log, and states until the end, stand beside it in `<output>.run`.
         steps: updates.
         batch_size: examples per update.
@@ -41,10 +40,11 @@ class TransferConfig:
         num_workers: processes that read pictures ahead.
         evaluate_examples: held-out examples to score before and after.
         max_new_tokens: longest answer when scoring.
+        data_rules: what becomes of several answers, of long texts and of examples that cannot be used.
     """
 
     model: str
-    data: Path
+    data: Path | tuple[DataSource, ...]
     output: Path
     steps: int = 300
     batch_size: int = 16
@@ -53,6 +53,12 @@ class TransferConfig:
     num_workers: int = 1
     evaluate_examples: int = 200
     max_new_tokens: int = 64
+    data_rules: DataRules = field(default_factory=DataRules)
+
+    @property
+    def sources(self) -> tuple[DataSource, ...]:
+        """The data set, or those of the mixture."""
+        return (DataSource(path=self.data),) if isinstance(self.data, Path) else self.data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,12 +107,25 @@ def run(
     """
     if config.output.exists():
         raise InputError(f"{config.output} exists", hint="choose another output folder, or remove it")
-    train, held_out = read_split(config.data, "train"), read_split(config.data, "held-out")
-    held_out = held_out[: config.evaluate_examples]
     predictor = load(config.model, dtype="float32", for_training=True)
-    on_event(f"{len(train)} examples to train on, {len(held_out)} held out; scoring the start")
+    data = open_training_data(
+        config.sources,
+        predictor.processor,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        rules=config.data_rules,
+    )
+    held_out = data.held_out[: config.evaluate_examples]
+    if not held_out:
+        raise DataError(
+            f"{config.sources[0].path} has no held-out examples",
+            hint="add some of the split valid or test",
+        )
+    for reason, count in (data.problems.skipped + data.problems.noted).most_common():
+        on_event(f"{count} × {reason}")
+    on_event(f"{data.num_examples} examples to train on, {len(held_out)} held out; scoring the start")
     before = _answers(predictor, held_out, config.max_new_tokens)
-    _train(predictor, train, config, on_progress)
+    _train(predictor, data, config, on_progress)
     on_event("scoring the result")
     after = _answers(predictor, held_out, config.max_new_tokens)
     metric, score = _metric(held_out)
@@ -138,7 +157,7 @@ def _run_folder(config: TransferConfig) -> Path:
 
 def _train(
     predictor: PaliGemma2,
-    examples: tuple[Example, ...],
+    data: TrainingData,
     config: TransferConfig,
     on_progress: ProgressCallback,
 ) -> None:
@@ -148,21 +167,14 @@ def _train(
         learning_rate=config.learning_rate,
         checkpoint_every=max(50, config.steps // 4),
     )
-    make = ExampleBatches(
-        examples=examples, processor=predictor.processor, batch_size=config.batch_size, seed=config.seed
-    )
-
-    def batches(start: int, stop: int) -> Iterator[ModelInputs]:
-        return load_batches(make, start, stop, num_workers=config.num_workers)
-
     Trainer(
         predictor.model,
         recipe,
         SuffixObjective(predictor.model),
         folder=_run_folder(config),
-        identity={"model": config.model, "data": fingerprint(examples), "seed": str(config.seed)},
+        identity={"model": config.model, "data": data.fingerprint, "seed": str(config.seed)},
         on_progress=partial(on_progress, "transfer"),
-    ).fit(batches)
+    ).fit(partial(data.batches, num_workers=config.num_workers))
 
 
 def _answers(predictor: PaliGemma2, examples: Sequence[Example], max_new_tokens: int) -> list[str]:
