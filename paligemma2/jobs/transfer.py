@@ -9,7 +9,7 @@ from pathlib import Path
 from paligemma2.checkpoint.adapter import save_adapter
 from paligemma2.checkpoint.atomic import write_json
 from paligemma2.checkpoint.save import save_model
-from paligemma2.data.training_data import TrainingData, open_training_data
+from paligemma2.data.training_data import TrainingBatch, TrainingData, open_training_data
 from paligemma2.errors import DataError, InputError
 from paligemma2.inference.loading import load
 from paligemma2.inference.predictor import PaliGemma2
@@ -171,7 +171,7 @@ def _train(
         "quantize": config.quantize or "",
         "final cap": str(config.has_final_cap),
     }
-    Trainer(
+    trainer = Trainer(
         model,
         recipe,
         objective,
@@ -181,7 +181,13 @@ def _train(
         identity=identity,
         on_progress=partial(on_progress, "transfer"),
         on_step=evaluator.after_update,
-    ).fit(partial(data.batches, num_workers=config.num_workers))
+    )
+
+    def count(step: int, batch: TrainingBatch) -> None:
+        trainer.update.counters.skipped_examples += len(batch.skipped)
+        trainer.update.counters.cut_suffixes += batch.num_cut
+
+    trainer.fit(partial(data.batches, num_workers=config.num_workers, on_batch=count))
 
 
 def _best(

@@ -38,6 +38,8 @@ class Progress:
         not_finite: updates so far whose loss or gradient was not a number.
         spikes: gradients so far that were far longer than those before.
         skipped: updates so far that were left out, for either reason.
+        skipped_examples: examples so far that could not be used.
+        cut_suffixes: answers so far that were too long and were cut.
         examples_per_second: since the line before.
         seconds: since the run began or went on.
     """
@@ -50,6 +52,8 @@ class Progress:
     not_finite: int
     spikes: int
     skipped: int
+    skipped_examples: int
+    cut_suffixes: int
     examples_per_second: float
     seconds: float
 
@@ -198,6 +202,8 @@ class Trainer(Generic[Batch]):
             not_finite=self.update.counters.not_finite,
             spikes=self.update.counters.spikes,
             skipped=self.update.counters.skipped,
+            skipped_examples=self.update.counters.skipped_examples,
+            cut_suffixes=self.update.counters.cut_suffixes,
             examples_per_second=rate,
             seconds=seconds,
         )
