@@ -20,8 +20,10 @@ from paligemma2.model.lora_training import adapter_in, add_fresh_adapter
 from paligemma2.model.paligemma2 import drop_final_cap
 from paligemma2.training.best_weights import remove_best, restore_best
 from paligemma2.training.checkpointing import remove_states
-from paligemma2.training.micro_batches import split_rows
+from paligemma2.training.image_cache import ImageCache
+from paligemma2.training.micro_batches import in_parts
 from paligemma2.training.objective import SuffixObjective
+from paligemma2.training.parts import freeze
 from paligemma2.training.recipe import Recipe
 from paligemma2.training.trainer import ProgressCallback, Trainer
 from paligemma2.types import Example
@@ -99,9 +101,9 @@ def run(
     )
     _write_run(config, recipe, data)
     before, answers_before = evaluator.measure(0)
-    _train(predictor, data, config, recipe, evaluator, on_progress)
+    steps = _train(predictor, data, config, recipe, evaluator, on_progress)
     on_event("scoring the result")
-    after, answers_after = _best(evaluator, config, recipe.steps, on_event)
+    after, answers_after = _best(evaluator, config, steps, on_event)
     report = TransferReport(
         metric=evaluator.metric,
         before=before.score,
@@ -161,9 +163,17 @@ def _train(
     recipe: Recipe,
     evaluator: Evaluator,
     on_progress: ProgressCallback,
-) -> None:
+) -> int:
+    """Train the model in place; the number of updates."""
     model = predictor.model
-    objective = SuffixObjective(model, average=recipe.average, label_smoothing=recipe.label_smoothing)
+    model.prepare_training(dropout=recipe.dropout, recomputation=recipe.recomputation)
+    freeze(model, recipe.freeze)
+    objective = SuffixObjective(
+        model,
+        average=recipe.average,
+        label_smoothing=recipe.label_smoothing,
+        image_cache=ImageCache(int(config.image_cache_gb * 1e9)) if config.image_cache_gb else None,
+    )
     identity = {
         "model": config.model,
         "data": data.fingerprint,
@@ -175,7 +185,7 @@ def _train(
         model,
         recipe,
         objective,
-        split=lambda inputs: split_rows(inputs, recipe.micro_batch_size, model.config),
+        split=partial(in_parts, recipe=recipe, config=model.config),
         weigh=objective.weight_of,
         folder=config.run_folder,
         identity=identity,
@@ -188,6 +198,7 @@ def _train(
         trainer.update.counters.cut_suffixes += batch.num_cut
 
     trainer.fit(partial(data.batches, num_workers=config.num_workers, on_batch=count))
+    return trainer.step
 
 
 def _best(

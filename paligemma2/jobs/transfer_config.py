@@ -35,6 +35,8 @@ class TransferConfig:
         rules: what becomes of several answers, of long texts and of examples that cannot be used.
         evaluation: when and how to score.
         num_workers: processes that read pictures ahead.
+        image_cache_gb: memory in which outputs of a frozen image encoder are kept for pictures that come
+            again; 0 encodes each time.
     """
 
     model: str
@@ -49,6 +51,7 @@ class TransferConfig:
     rules: DataRules = field(default_factory=DataRules)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     num_workers: int = 1
+    image_cache_gb: float = 0.0
 
     @property
     def sources(self) -> tuple[DataSource, ...]:

@@ -18,7 +18,9 @@ _NORMS, _LEAST_NORMS = 100, 20
 
 @dataclass
 class Counters:
-    """What went wrong in a run so far (whoever makes the batches counts examples), and the norms of its last gradients, by which spikes are known.
+    """What went wrong in a run so far, and the norms of its last gradients, by which spikes are known.
+
+    Updates are counted here, examples by whoever makes the batches.
 
     Attributes:
         not_finite: updates left out because the loss or the gradient was not a number.
