@@ -4,7 +4,6 @@ The keys are `base_model.model.<module>.lora_A.weight` [rank, in] and `….lora_
 `<module>` is the layer's name in one of the layouts of `transformers`.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
@@ -19,7 +18,7 @@ from paligemma2.checkpoint.adapter_config import (
     config_to_json,
     read_adapter_config,
 )
-from paligemma2.checkpoint.atomic import new_folder
+from paligemma2.checkpoint.atomic import new_folder, write_json
 from paligemma2.checkpoint.layouts import KeyLayout, stored_name
 from paligemma2.checkpoint.weights import Problems, StoredTensor, check_tensors
 from paligemma2.errors import CheckpointError, ConfigError, InputError
@@ -69,7 +68,13 @@ def read_adapter(folder: str | Path, config: ModelConfig) -> Adapter:
 
 
 def save_adapter(
-    folder: Path, adapter: Adapter, config: ModelConfig, *, keys: KeyLayout = "new", overwrite: bool = False
+    folder: Path,
+    adapter: Adapter,
+    config: ModelConfig,
+    *,
+    keys: KeyLayout = "new",
+    overwrite: bool = False,
+    records: Mapping[str, Mapping[str, object]] | None = None,
 ) -> None:
     """Write a folder that this package and `peft` load.
 
@@ -82,6 +87,7 @@ def save_adapter(
         keys: names as in `transformers` up to 4.51 ("legacy"), from 4.52 ("nested") or in 5.x ("new"); the
             last two differ in the image encoder alone.
         overwrite: replace an existing folder, with all that is in it.
+        records: further JSON files of the folder by name, such as how the adapter came about.
 
     Raises:
         InputError: the folder exists, or the adapter changes nothing.
@@ -95,7 +101,9 @@ def save_adapter(
             tensors[key] = tensor.detach().cpu().contiguous()
     settings = config_to_json(config_of(adapter, linear_shapes(config)))
     with new_folder(folder, overwrite=overwrite) as partial:
-        (partial / CONFIG_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        write_json(partial / CONFIG_FILE, settings)
+        for name, record in (records or {}).items():
+            write_json(partial / name, record)
         # `save_file` would make a file that only its owner can read.
         (partial / WEIGHTS_FILE).write_bytes(save(tensors, metadata={"format": "pt"}))
 

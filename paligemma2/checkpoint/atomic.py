@@ -2,9 +2,10 @@
 
 import contextlib
 import errno
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from paligemma2.errors import InputError, WorkError
@@ -55,6 +56,16 @@ def new_file(destination: Path, *, overwrite: bool = False) -> Iterator[Path]:
         _sync(partial)
         partial.replace(destination)
         _sync(destination.parent)
+
+
+def write_json(path: Path, data: Mapping[str, object]) -> None:
+    """Write an object as JSON, in the place of what is there; what JSON does not know is written as text.
+
+    Raises:
+        WorkError: the disk is full or refuses; what was there is untouched.
+    """
+    with new_file(path, overwrite=True) as partial:
+        partial.write_text(json.dumps(data, indent=2, default=str) + "\n", encoding="utf-8")
 
 
 def _check_free(destination: Path, *, overwrite: bool) -> None:

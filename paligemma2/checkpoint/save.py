@@ -1,6 +1,5 @@
 """A model to a Hugging Face folder: weights, `config.json`, and the files a processor needs."""
 
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from paligemma2.checkpoint.atomic import new_folder
+from paligemma2.checkpoint.atomic import new_folder, write_json
 from paligemma2.checkpoint.config_json import config_to_json, read_json
 from paligemma2.checkpoint.layouts import KeyLayout, stored_name
 from paligemma2.checkpoint.mask_codec_files import RECORD_FILE
@@ -71,7 +70,7 @@ def save_model(
     with new_folder(folder, overwrite=overwrite) as partial:
         write_settings(partial, config, dtype=main_dtype(tensors), files_from=files_from)
         for name, record in (records or {}).items():
-            _write_json(partial / name, record)
+            write_json(partial / name, record)
         announced = {stored_name(name, key_layout): tensor for name, tensor in tensors.items()}
         with SafetensorsWriter(partial, announced, max_shard_size=max_shard_size) as writer:
             for name, parameter in parameters.items():
@@ -106,15 +105,15 @@ def write_settings(
     Returns:
         The names of the tokenizer files that were copied.
     """
-    _write_json(folder / "config.json", config_to_json(config, dtype=dtype_name(dtype)))
+    write_json(folder / "config.json", config_to_json(config, dtype=dtype_name(dtype)))
     generation = {
         "_from_model_config": True,
         "bos_token_id": config.bos_token_id,
         "eos_token_id": config.eos_token_id,
         "pad_token_id": config.pad_token_id,
     }
-    _write_json(folder / "generation_config.json", generation)
-    _write_json(folder / _PREPROCESSOR_FILE, preprocessor_settings(config, files_from))
+    write_json(folder / "generation_config.json", generation)
+    write_json(folder / _PREPROCESSOR_FILE, preprocessor_settings(config, files_from))
     if files_from is None:
         return ()
     copied = tuple(name for name in TOKENIZER_FILES if (files_from / name).is_file())
@@ -151,7 +150,3 @@ def preprocessor_settings(config: ModelConfig, files_from: Path | None = None) -
         "image_seq_length": config.num_image_tokens,
         "size": {"height": size, "width": size},
     }
-
-
-def _write_json(path: Path, data: Mapping[str, object]) -> None:
-    path.write_text(json.dumps(data, indent=2, default=str) + "\n", encoding="utf-8")

@@ -1,53 +1,34 @@
 """Transfer: fine-tune a model on the user's examples, and say how much better it got."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from paligemma2.checkpoint.adapter import save_adapter
+from paligemma2.checkpoint.atomic import write_json
 from paligemma2.checkpoint.save import save_model
-from paligemma2.data.jsonl import ExampleBatches, fingerprint, read_split
-from paligemma2.data.loader import load_batches
-from paligemma2.errors import InputError
+from paligemma2.data.training_data import TrainingBatch, TrainingData, open_training_data
+from paligemma2.errors import DataError, InputError
 from paligemma2.inference.loading import load
 from paligemma2.inference.predictor import PaliGemma2
-from paligemma2.jobs.held_out import answers, metric_of
+from paligemma2.jobs.transfer_config import TransferConfig
+from paligemma2.jobs.transfer_evaluation import Evaluation, Evaluator, OnEvaluation
 from paligemma2.jobs.versions import versions
-from paligemma2.processing.processor import ModelInputs
+from paligemma2.model.lora_training import adapter_in, add_fresh_adapter
+from paligemma2.model.paligemma2 import drop_final_cap
+from paligemma2.training.best_weights import remove_best, restore_best
 from paligemma2.training.checkpointing import remove_states
+from paligemma2.training.image_cache import ImageCache
+from paligemma2.training.micro_batches import in_parts
 from paligemma2.training.objective import SuffixObjective
+from paligemma2.training.parts import freeze
 from paligemma2.training.recipe import Recipe
 from paligemma2.training.trainer import ProgressCallback, Trainer
 from paligemma2.types import Example
 
-
-@dataclass(frozen=True, kw_only=True)
-class TransferConfig:
-    """What `run` needs.
-
-    Attributes:
-        model: "tiny", a folder, an npz file or a hub id.
-        data: a folder with JSON lines, see `paligemma2.data.jsonl`.
-        output: the new model folder; the log, and states until the end, stand beside it in `<output>.run`.
-        steps: updates.
-        batch_size: examples per update.
-        learning_rate: peak; the default suits the small model, the real ones want 1e-5 and less.
-        seed: of the order of the examples.
-        num_workers: processes that read pictures ahead.
-        evaluate_examples: held-out examples to score before and after.
-        max_new_tokens: longest answer when scoring.
-    """
-
-    model: str
-    data: Path
-    output: Path
-    steps: int = 300
-    batch_size: int = 16
-    learning_rate: float = 6e-4
-    seed: int = 0
-    num_workers: int = 1
-    evaluate_examples: int = 200
-    max_new_tokens: int = 64
+RECORD = "transfer.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +49,7 @@ class TransferReport:
         before: score of the starting model, 0 to 1.
         after: score of the new one.
         examples: held-out examples scored.
+        steps: updates after which the weights of the new model were had.
         output: the new model folder.
         samples: the scored examples.
     """
@@ -76,6 +58,7 @@ class TransferReport:
     before: float
     after: float
     examples: int
+    steps: int
     output: Path
     samples: tuple[TransferSample, ...]
 
@@ -84,84 +67,157 @@ def run(
     config: TransferConfig,
     on_progress: ProgressCallback,
     on_event: Callable[[str], None] = lambda message: None,
+    on_evaluation: OnEvaluation = lambda evaluation: None,
 ) -> TransferReport:
     """Score, train, save, score again.
 
     Raises:
         InputError: the output folder exists, or a prompt does not fit.
+        ConfigError: settings that do not go together, or with the model or an earlier run in this folder.
         DataError: the examples cannot be used.
         CheckpointError: the model cannot be loaded.
-        WorkError: the loss is not a number, or the disk is full.
+        WorkError: the loss is not a number again and again, or the disk is full.
         Interrupted: a stop request came; the state is saved and the same call goes on from there.
     """
     if config.output.exists():
         raise InputError(f"{config.output} exists", hint="choose another output folder, or remove it")
-    train, held_out = read_split(config.data, "train"), read_split(config.data, "held-out")
-    held_out = held_out[: config.evaluate_examples]
-    predictor = load(config.model, dtype="float32", for_training=True)
-    on_event(f"{len(train)} examples to train on, {len(held_out)} held out; scoring the start")
-    before = answers(predictor, held_out, config.max_new_tokens)
-    _train(predictor, train, config, on_progress)
+    predictor = prepared_model(config)
+    data = open_training_data(
+        config.sources,
+        predictor.processor,
+        batch_size=config.training.batch_size,
+        seed=config.training.seed,
+        rules=config.rules,
+    )
+    recipe = replace(config.training, steps=config.num_steps(data.num_examples))
+    evaluator = Evaluator(
+        predictor, _held_out(config, data), config.evaluation, config.run_folder, on_evaluation
+    )
+    for reason, count in (data.problems.skipped + data.problems.noted).most_common():
+        on_event(f"{count} × {reason}")
+    on_event(
+        f"recipe {config.recipe}: {recipe.steps} updates of {recipe.batch_size} from {data.num_examples} "
+        f"examples, {len(evaluator.examples)} held out; scoring the start"
+    )
+    _write_run(config, recipe, data)
+    before, answers_before = evaluator.measure(0)
+    steps = _train(predictor, data, config, recipe, evaluator, on_progress)
     on_event("scoring the result")
-    after = answers(predictor, held_out, config.max_new_tokens)
-    metric, score = metric_of(held_out)
+    after, answers_after = _best(evaluator, config, steps, on_event)
     report = TransferReport(
-        metric=metric,
-        before=score(before),
-        after=score(after),
-        examples=len(held_out),
+        metric=evaluator.metric,
+        before=before.score,
+        after=after.score,
+        examples=len(evaluator.examples),
+        steps=after.step,
         output=config.output,
         samples=tuple(
             TransferSample(example=example, before=old, after=new)
-            for example, old, new in zip(held_out, before, after, strict=True)
+            for example, old, new in zip(evaluator.examples, answers_before, answers_after, strict=True)
         ),
     )
-    save_model(
-        config.output,
-        predictor.model,
-        predictor.config,
-        files_from=predictor.folder,
-        records={"transfer.json": _record(config, report)},
-    )
-    remove_states(_run_folder(config))
+    _save(predictor, config, report)
+    remove_states(config.run_folder)
+    remove_best(config.run_folder)
     return report
 
 
-def _run_folder(config: TransferConfig) -> Path:
-    return config.output.with_name(config.output.name + ".run")
+def prepared_model(config: TransferConfig) -> PaliGemma2:
+    """The model as it goes into training: with its adapter, and without the cap if the recipe wants that.
+
+    Raises:
+        ConfigError: settings of the adapter that do not fit the model.
+        CheckpointError: the model cannot be loaded.
+    """
+    predictor = load(config.model, dtype="float32", for_training=True, quantize=config.quantize)
+    if not config.has_final_cap:
+        drop_final_cap(predictor.model)
+    if config.lora is not None:
+        add_fresh_adapter(predictor.model, config.lora, seed=config.training.seed)
+    return predictor
+
+
+def _held_out(config: TransferConfig, data: TrainingData) -> Sequence[Example]:
+    if not data.held_out:
+        raise DataError(
+            f"{config.sources[0].path} has no held-out examples", hint="add some of the split valid or test"
+        )
+    return data.held_out[: config.evaluation.examples]
+
+
+def _write_run(config: TransferConfig, recipe: Recipe, data: TrainingData) -> None:
+    """What this run is, in its folder, from the begin on."""
+    record = {
+        "transfer": asdict(replace(config, training=recipe)),
+        "examples": data.num_examples,
+        "data": data.fingerprint,
+        "versions": versions(),
+    }
+    write_json(config.run_folder / "run.json", record)
 
 
 def _train(
     predictor: PaliGemma2,
-    examples: tuple[Example, ...],
+    data: TrainingData,
     config: TransferConfig,
+    recipe: Recipe,
+    evaluator: Evaluator,
     on_progress: ProgressCallback,
-) -> None:
-    recipe = Recipe(
-        steps=config.steps,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        checkpoint_every=max(50, config.steps // 4),
+) -> int:
+    """Train the model in place; the number of updates."""
+    model = predictor.model
+    model.prepare_training(dropout=recipe.dropout, recomputation=recipe.recomputation)
+    freeze(model, recipe.freeze)
+    objective = SuffixObjective(
+        model,
+        average=recipe.average,
+        label_smoothing=recipe.label_smoothing,
+        image_cache=ImageCache(int(config.image_cache_gb * 1e9)) if config.image_cache_gb else None,
     )
-    make = ExampleBatches(
-        examples=examples, processor=predictor.processor, batch_size=config.batch_size, seed=config.seed
-    )
-
-    def batches(start: int, stop: int) -> Iterator[ModelInputs]:
-        return load_batches(make, start, stop, num_workers=config.num_workers)
-
-    Trainer(
-        predictor.model,
+    identity = {
+        "model": config.model,
+        "data": data.fingerprint,
+        "lora": json.dumps(asdict(config.lora)) if config.lora is not None else "",
+        "quantize": config.quantize or "",
+        "final cap": str(config.has_final_cap),
+    }
+    trainer = Trainer(
+        model,
         recipe,
-        SuffixObjective(predictor.model),
-        folder=_run_folder(config),
-        identity={"model": config.model, "data": fingerprint(examples), "seed": str(config.seed)},
+        objective,
+        split=partial(in_parts, recipe=recipe, config=model.config),
+        weigh=objective.weight_of,
+        folder=config.run_folder,
+        identity=identity,
         on_progress=partial(on_progress, "transfer"),
-    ).fit(batches)
+        on_step=evaluator.after_update,
+    )
+
+    def count(step: int, batch: TrainingBatch) -> None:
+        trainer.update.counters.skipped_examples += len(batch.skipped)
+        trainer.update.counters.cut_suffixes += batch.num_cut
+
+    trainer.fit(partial(data.batches, num_workers=config.num_workers, on_batch=count))
+    return trainer.step
 
 
-def _record(config: TransferConfig, report: TransferReport) -> dict[str, object]:
-    return {
+def _best(
+    evaluator: Evaluator, config: TransferConfig, steps: int, on_event: Callable[[str], None]
+) -> tuple[Evaluation, list[str]]:
+    """The evaluation of the weights to keep, which are then in the model, and the answers."""
+    best = evaluator.best() if config.evaluation.keep == "best" else None
+    last, written = evaluator.measure(steps)
+    model = evaluator.predictor.model
+    if best is None or best.score <= last.score or not restore_best(config.run_folder, model, best.step):
+        return last, written
+    on_event(
+        f"the weights of step {best.step} were better ({best.score:.3f}) than the last ({last.score:.3f})"
+    )
+    return evaluator.measure(best.step)
+
+
+def _save(predictor: PaliGemma2, config: TransferConfig, report: TransferReport) -> None:
+    record = {
         "transfer": asdict(config),
         "versions": versions(),
         "scores": {
@@ -169,5 +225,17 @@ def _record(config: TransferConfig, report: TransferReport) -> dict[str, object]
             "before": report.before,
             "after": report.after,
             "examples": report.examples,
+            "steps": report.steps,
         },
     }
+    if config.lora is not None:
+        adapter = adapter_in(predictor.model, base_model=config.model)
+        save_adapter(config.output, adapter, predictor.config, records={RECORD: record})
+        return
+    save_model(
+        config.output,
+        predictor.model,
+        predictor.config,
+        files_from=predictor.folder,
+        records={RECORD: record},
+    )

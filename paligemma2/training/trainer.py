@@ -39,6 +39,8 @@ class Progress:
         not_finite: updates so far whose loss or gradient was not a number.
         spikes: gradients so far that were far longer than those before.
         skipped: updates so far that were left out, for either reason.
+        skipped_examples: examples so far that could not be used.
+        cut_suffixes: answers so far that were too long and were cut.
         examples_per_second: since the line before.
         seconds: since the run began or went on.
     """
@@ -51,6 +53,8 @@ class Progress:
     not_finite: int
     spikes: int
     skipped: int
+    skipped_examples: int
+    cut_suffixes: int
     examples_per_second: float
     seconds: float
 
@@ -205,6 +209,8 @@ class Trainer(Generic[Batch]):
             not_finite=self.update.counters.not_finite,
             spikes=self.update.counters.spikes,
             skipped=self.update.counters.skipped,
+            skipped_examples=self.update.counters.skipped_examples,
+            cut_suffixes=self.update.counters.cut_suffixes,
             examples_per_second=rate,
             seconds=seconds,
         )
@@ -237,8 +243,12 @@ class Trainer(Generic[Batch]):
         save_state(self.folder, self.step, tensors, self._settings | values)
 
     def _resume(self) -> None:
-        saved = load_newest_state(self.folder, self._team) if self.folder is not None else None
-        if saved is None or self.folder is None:
+        if self.folder is None:
+            return
+        saved = load_newest_state(self.folder, self._team)
+        if saved is None:
+            if self._team.is_first:
+                rewind_log(self.folder, 0)
             return
         self._check_settings(saved.values)
         self._check_module(saved.tensors.shapes)
