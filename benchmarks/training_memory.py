@@ -59,9 +59,15 @@ def main() -> None:
         command = [sys.executable, __file__, "--worker", "--device", arguments.device, "--case", case]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
-        print(f"{case:20} {rows[-1]['stated'] / 1e9:7.3f} GB stated {rows[-1]['measured'] / 1e9:7.3f} GB measured")
+        print(
+            f"{case:20} {rows[-1]['stated'] / 1e9:7.3f} GB stated {rows[-1]['measured'] / 1e9:7.3f} GB measured"
+        )
     if arguments.json:
-        report = {"machine": machine_name(torch.device(arguments.device)), "versions": versions(), "rows": rows}
+        report = {
+            "machine": machine_name(torch.device(arguments.device)),
+            "versions": versions(),
+            "rows": rows,
+        }
         arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 

@@ -135,9 +135,7 @@ class _Block(NamedTuple):
     passing: float
 
 
-def _ways_back(
-    model: PaliGemma2Model, size: StepSize, way: Way
-) -> Iterator[tuple[str, dict[str, float]]]:
+def _ways_back(model: PaliGemma2Model, size: StepSize, way: Way) -> Iterator[tuple[str, dict[str, float]]]:
     """The moments of the backward pass: the loss first, and then block by block."""
     blocks, rest = _blocks(model, size, way), _rest(model)
     rest_trained = _trained(rest)
@@ -242,9 +240,7 @@ def _block(module: nn.Module, activations: _Activations, way: Way) -> _Block:
     )
 
 
-def _of_text(
-    model: PaliGemma2Model, size: StepSize, way: Way, asked: int, is_trained: bool
-) -> _Activations:
+def _of_text(model: PaliGemma2Model, size: StepSize, way: Way, asked: int, is_trained: bool) -> _Activations:
     """A block of the decoder, which gives the tokens that are asked for.
 
     Products and normalised inputs are in the dtype of products, the residual in that of the weights; matrices
