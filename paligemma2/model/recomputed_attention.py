@@ -49,7 +49,7 @@ def recomputed_attention(
     pieces = tuple(_pieces(q, k, spans, wanted))
     dtype = product_dtype(q)
     with torch.autocast(q.device.type, enabled=False):
-        attended: Tensor = _Attention.apply(
+        attended: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
             q.to(dtype), k.to(dtype), v.to(dtype), visible, pieces, scale, cap
         )
     return attended
