@@ -10,8 +10,10 @@ grew at its largest, weights included. Needs Linux, or a GPU, and up to 16 GB.
 
 import argparse
 import ctypes
+import dataclasses
 import gc
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,6 +38,8 @@ from paligemma2.training.recipe import Recipe
 from paligemma2.training.trainer import Trainer, bfloat16_is_fast
 
 PREFIX, SUFFIX = 16, 32
+ENVIRONMENT = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1000000"}
+"""By default glibc's allocator leaves holes between large tensors that come and go."""
 CASES = [
     f"{what}-{rows}-{recomputation}"
     for what in ("full", "lora", "lora16")
@@ -48,40 +52,49 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", choices=CASES, action="append")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--vocabulary", type=int, default=257_216, help="rows of the table")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        print(json.dumps(measure(arguments.case[0], torch.device(arguments.device))))
+        device = torch.device(arguments.device)
+        print(json.dumps(measure(arguments.case[0], arguments.vocabulary, device)))
         return
     rows = []
     for case in arguments.case or CASES:
-        command = [sys.executable, __file__, "--worker", "--device", arguments.device, "--case", case]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
-        print(
-            f"{case:20} {rows[-1]['stated'] / 1e9:7.3f} GB stated {rows[-1]['measured'] / 1e9:7.3f} GB measured"
-        )
+        flags = ["--worker", "--device", arguments.device, "--vocabulary", str(arguments.vocabulary)]
+        command = [sys.executable, __file__, *flags, "--case", case]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=ENVIRONMENT)
+        row = json.loads(done.stdout.splitlines()[-1])
+        rows.append(row)
+        stated, measured = row["stated"] / 1e9, row["measured"] / 1e9
+        print(f"{case:20} stated {stated:6.2f} GB  measured {measured:6.2f} GB  {stated / measured:.3f}")
     if arguments.json:
+        machine = machine_name(torch.device(arguments.device))
         report = {
-            "machine": machine_name(torch.device(arguments.device)),
+            "machine": machine,
             "versions": versions(),
+            "vocabulary": arguments.vocabulary,
             "rows": rows,
         }
         arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
-def measure(case: str, device: torch.device) -> dict[str, Any]:
+def measure(case: str, vocabulary: int, device: torch.device) -> dict[str, Any]:
     """Stated and measured bytes of one case."""
     what, rows, recomputation = case.split("-")
     config = with_layers(preset("paligemma2-3b-pt-224"), 2)
+    config = dataclasses.replace(
+        config,
+        text=dataclasses.replace(config.text, vocab_size=vocabulary),
+        image_token_id=min(config.image_token_id, vocabulary - 1),
+    )
     batch = batch_of(config, int(rows))
     before = resident(device)
     model = random_model(config, what, device)
-    if recomputation != "none":
-        model.prepare_training(recomputation=recomputation)
+    model.prepare_training(recomputation=recomputation)  # type: ignore[arg-type]
     objective = SuffixObjective(model)
-    recipe = Recipe(steps=3, batch_size=int(rows), learning_rate=1e-6)
+    recipe = Recipe(steps=2, batch_size=int(rows), learning_rate=1e-6)
     sizes = StepSize(
         rows=int(rows), tokens=batch.token_ids.shape[1], images=int(rows), targets=int(rows) * SUFFIX
     )
@@ -116,7 +129,7 @@ def random_model(config: ModelConfig, what: str, device: torch.device) -> PaliGe
 def batch_of(config: ModelConfig, rows: int) -> ModelInputs:
     """Rows of one picture, a prefix and a suffix."""
     size, image = config.vision.image_size, config.num_image_tokens
-    ids = torch.randint(1000, 200_000, (rows, image + PREFIX + SUFFIX))
+    ids = torch.randint(1000, config.num_text_rows, (rows, image + PREFIX + SUFFIX))
     ids[:, :image] = config.image_token_id
     is_prefix = (torch.arange(ids.shape[1]) < image + PREFIX).expand_as(ids)
     return ModelInputs(

@@ -6,7 +6,7 @@ of matrix products come on top.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -69,7 +69,8 @@ class TrainingMemory:
     @property
     def total(self) -> float:
         """All of them together."""
-        return sum(getattr(self, each.name) for each in fields(self) if each.name != "moment")
+        lasting = self.weights + self.optimizer
+        return lasting + self.gradients + self.gathered + self.activations + self.loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,8 +173,8 @@ def _ways_back(model: PaliGemma2Model, size: StepSize, way: Way) -> Iterator[tup
                 "loss": 0,
             },
         )
-    ends = rest_trained * _FLOAT  # of the table: added up from both of its uses, or from all processes
-    yield "backward", {"gradients": at_once + done + ends, "gathered": together, "activations": 0, "loss": 0}
+    last = rest_trained * _FLOAT if shared else 0  # while it is added up from all processes
+    yield "backward", {"gradients": at_once + done + last, "gathered": together, "activations": 0, "loss": 0}
 
 
 def _updating(parameters: Sequence[nn.Parameter], way: Way) -> dict[str, float]:
