@@ -122,6 +122,14 @@ class RestoredTable(nn.Module):
         rows = self._weight.rows(token_ids.flatten(), self._dtype)
         return rows.view(*token_ids.shape, -1)
 
+    def __len__(self) -> int:
+        """The number of rows."""
+        return self._weight.num_rows
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        """Some rows, for a loss that takes some at a time: float32 [rows, width]."""
+        return self._weight.rows(rows, torch.float32)
+
     def logits(self, hidden: Tensor) -> Tensor:
         """The product with every row: [..., width] to float32 [..., rows]."""
         return _multiply(hidden, self._weight).float()

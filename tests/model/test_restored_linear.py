@@ -110,6 +110,8 @@ def test_a_table_gives_its_rows_and_lets_gradients_through_the_product_with_them
     rows = table(ids)
     assert rows.dtype == dtype
     assert torch.equal(rows, restore(low, dtype)[ids])
+    assert len(table) == 50
+    assert torch.equal(table[40:60], restore(low)[40:])
     hidden = random_x(2, 3, 12, dtype=dtype)
     logits, gradient = result_and_gradient(table.logits, hidden)  # type: ignore[arg-type]
     weight = restore(low, dtype)
