@@ -14,7 +14,7 @@ Memory is that of a process: the largest resident memory during the first step (
 mark, reset before it), less what was resident before (weights, code), less the bytes of the gradients. So
 nothing of the weights, the gradients and an optimiser's states is in it, but the copies of weights that
 autocast makes are. The C library's allocator is left as it is: what is larger than 32 MB it returns at once,
-and the peaks of both sides consist of such.
+smaller pieces may stay in its heap, so that figures vary by some hundred megabytes from run to run.
 
 On a GPU the whole 3B model is taken, and memory is what PyTorch has allocated.
 """
@@ -200,7 +200,8 @@ def packing_rows(folder: Path, rounds: int) -> list[dict[str, Any]]:
     for name, mix in (("packed_vs_padded", MIX), ("packed_vs_padded_one_image", ONE_IMAGE_MIX)):
         padded = random_batch(config, mix)
         packed = pack(padded, ROW_LENGTH, config)
-        (fast,), (loss,) = in_turn((side,), packed, "bfloat16", 1 + rounds)
+        in_turn((side,), packed, "bfloat16", 1)  # to warm up
+        (fast,), (loss,) = in_turn((side,), packed, "bfloat16", rounds)
         (slow,), (padded_loss,) = in_turn((side,), padded, "bfloat16", rounds)
         made = row(name, "s", fast, slow, "ours, padded")
         tokens = int(packed.layout.is_valid.sum())
