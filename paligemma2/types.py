@@ -10,8 +10,24 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """The bytes of a picture inside of a larger file, as in a tar shard, which are read when it is opened.
+
+    Attributes:
+        path: of the larger file.
+        offset: bytes that stand before the picture.
+        size: its bytes.
+    """
+
+    path: Path
+    offset: int
+    size: int
+
+
 # A real union, so that `ImageSource | …` works at run time without importing NumPy and Pillow here.
-ImageSource: TypeAlias = Union[str, Path, bytes, "np.ndarray", "Image.Image"]
+ImageSource: TypeAlias = Union[str, Path, bytes, FilePart, "np.ndarray", "Image.Image"]
 FinishReason: TypeAlias = Literal["stop", "length"]
 DecodingMethod: TypeAlias = Literal["greedy", "sample", "beam"]
 BeamRule: TypeAlias = Literal["hf", "big_vision"]
@@ -45,11 +61,13 @@ class Example:
     """One example: images, what is asked, and (for training) the answer.
 
     `prefix` and `suffix` are text as a user would type it; location and mask tokens in `suffix` are meant.
+    `answers` are all right answers where there are several, of which `suffix` is one.
     """
 
     images: tuple["ImageSource | Clip", ...]
     prefix: str = ""
     suffix: str | None = None
+    answers: tuple[str, ...] = ()
     id: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
 

@@ -3,17 +3,15 @@
 import random
 import string
 from dataclasses import dataclass
-from functools import partial
 
 import pytest
 
 from paligemma2.assets import TINY_FOLDER
-from paligemma2.data.jsonl import ExampleBatches
-from paligemma2.data.loader import load_batches
 from paligemma2.data.synthetic.palette import COLORS
 from paligemma2.data.synthetic.render import draw_scene
 from paligemma2.data.synthetic.shapes import SHAPES
 from paligemma2.data.synthetic.world import scene_of
+from paligemma2.data.training_data import TrainingData
 from paligemma2.inference.loading import load
 from paligemma2.inference.predictor import PaliGemma2
 from paligemma2.metrics.answers import exact_match
@@ -65,11 +63,9 @@ def test_the_shipped_model_learns_a_code_drawn_at_random() -> None:
     examples = [code.example(offset + i, size) for i in range(NUM_TRAIN + NUM_HELD_OUT)]
     train, held_out = examples[:NUM_TRAIN], examples[NUM_TRAIN:]
     before = accuracy(predictor, held_out, held_out)
-    batches = ExampleBatches(
-        examples=tuple(train), processor=predictor.processor, batch_size=BATCH_SIZE, seed=0
-    )
+    data = TrainingData(sources=(train,), processor=predictor.processor, batch_size=BATCH_SIZE, seed=0)
     recipe = Recipe(steps=STEPS, batch_size=BATCH_SIZE, learning_rate=6e-4)
-    Trainer(predictor.model, recipe, SuffixObjective(predictor.model)).fit(partial(load_batches, batches))
+    Trainer(predictor.model, recipe, SuffixObjective(predictor.model)).fit(data.batches)
     after = accuracy(predictor, held_out, held_out)
     shuffled = accuracy(predictor, held_out, held_out[1:] + held_out[:1])
     assert before <= 0.1

@@ -45,6 +45,9 @@ class Format:
         is_here: whether a folder (or file) looks like this format.
         read: rows of a folder (or file) in the order of its files, in bounded memory.
         writer: of rows into a folder.
+        index: the same rows with the places of pictures instead of the pictures, where those stand inside of
+            larger files that can be read anywhere.
+        holds_answers: whether a row that is written keeps several answers.
     """
 
     looks_for: str
@@ -52,6 +55,8 @@ class Format:
     is_here: Callable[[Path], bool]
     read: Callable[[Path, OnProblem], Iterator[DataRow]]
     writer: Callable[[Path, OnProblem], RowWriter]
+    index: Callable[[Path, OnProblem], Iterator[DataRow]] | None = None
+    holds_answers: bool = False
 
 
 # In the order of detection: what is recognised by a name that nobody else uses comes first.
@@ -62,6 +67,7 @@ FORMATS: Mapping[str, Format] = {
         is_here=roboflow_jsonl.is_here,
         read=roboflow_jsonl.read,
         writer=roboflow_jsonl.Writer,
+        holds_answers=True,
     ),
     "imagefolder": Format(
         looks_for="metadata.jsonl or metadata.csv",
@@ -69,6 +75,7 @@ FORMATS: Mapping[str, Format] = {
         is_here=imagefolder.is_here,
         read=imagefolder.read,
         writer=imagefolder.Writer,
+        holds_answers=True,
     ),
     "yolo": Format(
         looks_for="data.yaml",
@@ -111,6 +118,8 @@ FORMATS: Mapping[str, Format] = {
         is_here=tar_shards.is_here,
         read=tar_shards.read,
         writer=tar_shards.Writer,
+        index=tar_shards.index,
+        holds_answers=True,
     ),
     "csv": Format(
         looks_for="*.csv",
@@ -149,7 +158,12 @@ def format_named(name: str) -> Format:
 
 
 def open_data(
-    source: Path, *, format: str | None = None, split: str | None = None, on_problem: OnProblem
+    source: Path,
+    *,
+    format: str | None = None,
+    split: str | None = None,
+    by_place: bool = False,
+    on_problem: OnProblem,
 ) -> Iterator[DataRow]:
     """The rows of a data set, one after the other.
 
@@ -159,6 +173,7 @@ def open_data(
         source: folder of a data set, or one file of it.
         format: a name of `FORMATS`; None finds it out.
         split: only rows of this split; "val" and "validation" mean "valid".
+        by_place: pictures inside of larger files come as `types.FilePart` where the format can.
         on_problem: told of each row that is skipped or corrected.
 
     Raises:
@@ -169,6 +184,7 @@ def open_data(
     form = format_named(format or find_format(source))
     if not form.is_here(source):
         raise DataError(f"{source} is not in the format {format!r}", hint=f"it needs {form.looks_for}")
-    rows = form.read(source, on_problem)
+    read = form.index if by_place and form.index is not None else form.read
+    rows = read(source, on_problem)
     wanted = None if split is None else canonical_split(split)
     return (row for row in rows if wanted is None or row.split == wanted)

@@ -100,7 +100,7 @@ def to_objects(
         objects = _decoded(row, objects, on_problem, _needed(coding) if task == "segment" else coding)
     if task == "segment":
         objects = tuple(thing for thing in objects if _has_outline(thing, row, on_problem))
-    return replace(row, objects=objects, prefix="", suffix=None) if objects else row
+    return replace(row, objects=objects, prefix="", suffix=None, answers=()) if objects else row
 
 
 def _caption(row: DataRow) -> DataRow:
@@ -157,7 +157,7 @@ def _asked(
         suffix = objects_to_suffix(objects)
     except InputError as error:
         raise UnusableRow("a label cannot be written", error.message) from None
-    return replace(row, prefix=prefix, suffix=suffix, id=row_id)
+    return replace(row, prefix=prefix, suffix=suffix, answers=(), id=row_id)
 
 
 def _segment_rows(

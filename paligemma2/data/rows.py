@@ -1,8 +1,9 @@
 """One row of a data set, whatever format it comes from, and what can be wrong with one."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -42,6 +43,7 @@ class DataRow:
         images: paths, which nobody has checked to exist, or encoded bytes.
         prefix: what is asked; empty where the format has objects only.
         suffix: the answer; None where the format has objects only.
+        answers: all right answers where there are several, as captions of one picture; `suffix` is the first.
         objects: as read, with boxes in 0..1; `row_tasks` turns them into prefix and suffix and back.
         height: of the picture in pixels where the format states it.
         width: the same.
@@ -54,6 +56,7 @@ class DataRow:
     images: tuple[ImageSource, ...]
     prefix: str = ""
     suffix: str | None = None
+    answers: tuple[str, ...] = ()
     objects: tuple[Annotation, ...] = ()
     height: int | None = None
     width: int | None = None
@@ -87,6 +90,29 @@ class RowProblem:
 
 
 OnProblem: TypeAlias = Callable[[RowProblem], None]
+_KEPT_PROBLEMS = 10
+
+
+@dataclass(kw_only=True)
+class ProblemCounts:
+    """How often something was wrong in a data set.
+
+    Attributes:
+        skipped: rows, or parts of files, that are left out, by reason.
+        noted: what was corrected or left out of rows that are kept, by reason.
+        problems: the first of each reason.
+    """
+
+    skipped: Counter[str] = field(default_factory=Counter)
+    noted: Counter[str] = field(default_factory=Counter)
+    problems: list[RowProblem] = field(default_factory=list)
+
+    def add(self, problem: RowProblem) -> None:
+        """Count a problem, and keep it if it is among the first of its kind."""
+        counts = self.skipped if problem.is_skipped else self.noted
+        counts[problem.reason] += 1
+        if counts[problem.reason] == 1 and len(self.problems) < _KEPT_PROBLEMS:
+            self.problems.append(problem)
 
 
 class UnusableRow(ValueError):
@@ -105,6 +131,14 @@ class UnusableRow(ValueError):
     def problem(self, file: Path, line: int | None = None) -> RowProblem:
         """The problem of a row in this place, which is skipped."""
         return RowProblem(file=file, line=line, reason=self.reason, detail=self.detail)
+
+
+def one_per_answer(row: DataRow) -> Iterator[DataRow]:
+    """The row, or where it has several answers a row for each of them."""
+    if not row.answers:
+        yield row
+    for number, answer in enumerate(row.answers):
+        yield replace(row, suffix=answer, answers=(), id=f"{row.id}:{number}")
 
 
 def canonical_split(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from paligemma2.assets import TINY_FOLDER
@@ -11,7 +12,7 @@ from paligemma2.checkpoint.open_checkpoint import open_checkpoint
 from paligemma2.data.doctor.doctor import DataReport, Doctor
 from paligemma2.data.registry import open_data
 from paligemma2.data.row_tasks import to_text
-from paligemma2.data.rows import DataRow, UnusableRow
+from paligemma2.data.rows import DataRow, UnusableRow, one_per_answer
 from paligemma2.errors import DataError, InputError
 from paligemma2.processing.processor import Processor
 
@@ -69,7 +70,8 @@ def run(config: DataCheckConfig, *, on_row: Callable[[int], None] | None = None)
         limit=config.limit,
         num_first=config.num_first,
     )
-    rows = open_data(config.source, format=config.format, on_problem=doctor.add_problem)
+    read = open_data(config.source, format=config.format, on_problem=doctor.add_problem)
+    rows = chain.from_iterable(map(one_per_answer, read))
     report = doctor.examine(_with_text(rows, doctor), num_workers=config.num_workers, on_row=on_row)
     if not report.num_rows and not report.skipped:
         raise DataError(f"{config.source} has no rows", hint="give the folder that holds the annotations")

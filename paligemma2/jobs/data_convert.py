@@ -21,10 +21,8 @@ from paligemma2.checkpoint.mask_codec_files import (
 )
 from paligemma2.data.registry import Format, RowWriter, find_format, format_named, open_data
 from paligemma2.data.row_tasks import TASKS, Codes, MaskCoding, Task, to_objects, to_text
-from paligemma2.data.rows import DataRow, OnProblem, RowProblem, UnusableRow
+from paligemma2.data.rows import DataRow, OnProblem, ProblemCounts, UnusableRow, one_per_answer
 from paligemma2.errors import DataError, InputError
-
-_KEPT_PROBLEMS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,31 +63,18 @@ class DataConvertConfig:
 
 
 @dataclass(kw_only=True)
-class DataConvertReport:
-    """What became of the rows.
+class DataConvertReport(ProblemCounts):
+    """What became of the rows; besides what was wrong with them.
 
     Attributes:
         format: of the source.
         read: rows that the reader gave.
         written: rows written, by split; `segment` makes several of one.
-        skipped: rows, or parts of files, that are left out, by reason.
-        noted: what was corrected or left out of rows that are kept, by reason.
-        problems: the first of each reason.
     """
 
     format: str
     read: int = 0
     written: Counter[str] = field(default_factory=Counter)
-    skipped: Counter[str] = field(default_factory=Counter)
-    noted: Counter[str] = field(default_factory=Counter)
-    problems: list[RowProblem] = field(default_factory=list)
-
-    def add(self, problem: RowProblem) -> None:
-        """Count a problem, and keep it if it is among the first of its kind."""
-        counts = self.skipped if problem.is_skipped else self.noted
-        counts[problem.reason] += 1
-        if counts[problem.reason] == 1 and len(self.problems) < _KEPT_PROBLEMS:
-            self.problems.append(problem)
 
 
 def run(config: DataConvertConfig, on_row: Callable[[int], None] = lambda done: None) -> DataConvertReport:
@@ -167,10 +152,11 @@ def _made(
     coding: MaskCoding | None,
     labels: tuple[str, ...],
 ) -> Iterator[DataRow]:
-    if target.holds == "text":
-        yield from to_text(row, task, on_problem, coding, labels)
-    else:
-        yield to_objects(row, task, on_problem, coding)
+    for one in (row,) if target.holds_answers else one_per_answer(row):
+        if target.holds == "text":
+            yield from to_text(one, task, on_problem, coding, labels)
+        else:
+            yield to_objects(one, task, on_problem, coding)
 
 
 def _coding(loaded: LoadedMaskCodec) -> MaskCoding:

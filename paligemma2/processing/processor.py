@@ -142,12 +142,44 @@ class Processor:
         """The ids of an answer to train on, with eos; location and mask tokens in it are meant."""
         return [*self.tokenizer.encode(suffix, allow_locations=True), self.tokenizer.eos_id]
 
+    def training_row(
+        self, example: ExampleLike, max_text_tokens: int | None = None
+    ) -> tuple[list[int], list[int]]:
+        """The ids of the prompt of an example and those of its suffix, which end in eos unless they are cut.
+
+        Args:
+            example: with a suffix.
+            max_text_tokens: of prefix, separator, suffix, bos and eos together; what is more is cut from the
+                end, eos first, as big_vision does (`tolen` in `pp/proj/paligemma/ops.py`).
+
+        Raises:
+            InputError: no image, no suffix, nothing of it is left, or it does not fit the context.
+        """
+        prompt = self._prompt(example)
+        if example.suffix is None:
+            raise InputError(
+                f"example {example.id!r} has no suffix", hint="training needs an answer to learn"
+            )
+        suffix = self.suffix_ids(example.suffix)
+        num_image_ids = count_pictures(example.images) * self.config.num_image_tokens
+        num_text_ids = len(prompt) - num_image_ids
+        if max_text_tokens is not None:
+            suffix = suffix[: max(0, max_text_tokens - num_text_ids)]
+            if not suffix:
+                raise InputError(
+                    f"the prompt has {num_text_ids} tokens of text, of {max_text_tokens} with the suffix",
+                    hint="shorten the prompt, or allow longer texts",
+                )
+        self._check_length(num_image_ids, num_text_ids + len(suffix), "prompt and suffix")
+        return prompt, suffix
+
     def encode(
         self,
         examples: Sequence[ExampleLike],
         *,
         train: bool,
         padding_side: Literal["left", "right"] | None = None,
+        max_text_tokens: int | None = None,
     ) -> ModelInputs:
         """A batch of examples, padded to the longest.
 
@@ -155,6 +187,7 @@ class Processor:
             examples: at least one; they may have different numbers of images.
             train: append suffix and eos and give loss weights; False leaves a suffix out.
             padding_side: right by default when training, else left, so that all prompts end together.
+            max_text_tokens: as in `training_row`.
 
         Raises:
             InputError: an example has no image, no suffix to train on, or does not fit the context.
@@ -163,7 +196,10 @@ class Processor:
         """
         if not examples:
             raise InputError("no example to encode", hint="give at least one")
-        rows = [self._row(example, train) for example in examples]
+        rows = [
+            self.training_row(example, max_text_tokens) if train else (self._prompt(example), [])
+            for example in examples
+        ]
         side = padding_side or ("right" if train else "left")
         token_ids, roles = _pad(rows, self.tokenizer.pad_id, side)
         images = self._pictures(examples)
@@ -205,19 +241,8 @@ class Processor:
         clips = {clip: self.frames(clip) for clip in different}
         return [each for image in images for each in (clips[image] if isinstance(image, Clip) else (image,))]
 
-    def _row(self, example: ExampleLike, train: bool) -> tuple[list[int], list[int]]:
-        num_images = count_pictures(example.images)
-        prompt = self.prompt_ids(example.prefix, num_images)
-        if not train:
-            return prompt, []
-        if example.suffix is None:
-            raise InputError(
-                f"example {example.id!r} has no suffix", hint="training needs an answer to learn"
-            )
-        suffix = self.suffix_ids(example.suffix)
-        num_image_ids = num_images * self.config.num_image_tokens
-        self._check_length(num_image_ids, len(prompt) - num_image_ids + len(suffix), "prompt and suffix")
-        return prompt, suffix
+    def _prompt(self, example: ExampleLike) -> list[int]:
+        return self.prompt_ids(example.prefix, count_pictures(example.images))
 
     def _text_ids(self, pieces: Sequence[Piece], num_image_ids: int) -> list[int]:
         limit = self.config.text.max_positions * _MAX_CHARACTERS_PER_TOKEN

@@ -32,9 +32,31 @@ def test_a_model_is_taught_scored_and_written(run, folder, data, tmp_path):
 def test_data_that_is_not_there_is_refused(run, folder, tmp_path):
     words = ("--data", tmp_path / "nowhere", "--output", tmp_path / "new")
     ended = run("transfer", "--model", folder, *words)
-    assert ended.has_failed_with("nowhere is not a folder"), ended
+    assert ended.has_failed_with("nowhere does not exist"), ended
 
 
 def test_an_output_that_exists_is_refused(run, folder, data):
     ended = run("transfer", "--model", folder, "--data", data, "--output", data)
     assert ended.has_failed_with("exists"), ended
+
+
+def test_several_data_sets_with_weights_are_a_mixture(run, folder, data, tmp_path):
+    words = ("--steps", 1, "--batch-size", 2, "--num-workers", 0, "--output", tmp_path / "new")
+    ended = run("transfer", "--model", folder, "--data", f"{data}=2", "--data", data, *words)
+    assert ended.code == 0, ended
+    record = json.loads((tmp_path / "new" / "transfer.json").read_text())
+    assert [source["weight"] for source in record["transfer"]["data"]] == [2.0, 1.0]
+
+
+def test_what_cannot_be_used_ends_the_run_or_is_counted(run, folder, data, tmp_path):
+    with (data / "_annotations.train.jsonl").open("a") as file:
+        file.write('\n{"image": "gone.png", "suffix": "x"}\n')
+    words = ("--steps", 1, "--batch-size", 2, "--num-workers", 0, "--output", tmp_path / "new")
+    ended = run("transfer", "--model", folder, "--data", data, *words)
+    assert ended.has_failed_with("the picture is missing (gone.png)"), ended
+    assert "--faults skip" in ended.err
+    ended = run("transfer", "--model", folder, "--data", data, "--faults", "skip", *words)
+    assert ended.code == 0, ended
+    assert "1 × the picture is missing" in ended.err
+    ended = run("transfer", "--model", folder, "--data", data, "--faults", "ignore", *words)
+    assert ended.has_failed_with("faults is 'ignore'"), ended

@@ -1,6 +1,11 @@
 import os
+import random
+import signal
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -8,7 +13,7 @@ import torch
 from torch import Tensor
 
 from paligemma2.data.loader import load_batches
-from paligemma2.errors import DataError
+from paligemma2.errors import DataError, WorkError
 
 # On a machine with one core, and on Python 3.12 and later.
 pytestmark = [
@@ -117,3 +122,107 @@ def test_a_process_ends_by_itself_after_a_batch_that_could_not_be_made() -> None
     """The workers ignore SIGTERM, and Python waits for them when it exits."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", FAILING_PROCESS], env=environment, timeout=60, check=True)
+
+
+@dataclass(frozen=True)
+class Large:
+    process: int
+    pixels: Tensor
+
+
+def make_large(step: int) -> Large:
+    return Large(os.getpid(), torch.full((4_000_000,), float(step)))
+
+
+def make_slowly(step: int) -> int:
+    time.sleep(0.3)
+    return step
+
+
+def rest_of(batches: Iterator[Large]) -> None:
+    for _ in batches:
+        pass
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_killed_worker_is_an_error_and_not_a_hang(num_workers: int) -> None:
+    batches = load_batches(make_large, 0, 10**6, num_workers=num_workers)
+    os.kill(next(batches).process, signal.SIGKILL)
+    started = time.monotonic()
+    with pytest.raises(WorkError, match="a process that makes batches ended by signal 9") as caught:
+        rest_of(batches)
+    assert time.monotonic() - started < 15
+    assert "the run goes on from its last saved state" in caught.value.hint
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_worker_may_be_killed_at_any_moment(seed: int) -> None:
+    """Also while it hands a batch over."""
+    batches = load_batches(make_large, 0, 10**6, num_workers=1)
+    process = next(batches).process
+    delay = random.Random(seed).uniform(0.0, 0.15)
+    killer = threading.Timer(delay, os.kill, (process, signal.SIGKILL))
+    killer.start()
+    with pytest.raises(WorkError, match="ended by signal 9"):
+        rest_of(batches)
+    killer.join()
+
+
+def test_a_worker_that_dies_while_nobody_waits_for_it_is_told_with_the_next_batch() -> None:
+    batches = load_batches(make_large, 0, 10**6, num_workers=2)
+    process = next(batches).process
+    os.kill(process, signal.SIGKILL)
+    for _ in range(20):  # an update, in which nothing may be raised
+        time.sleep(0.01)
+    with pytest.raises(WorkError, match="ended by signal 9"):
+        next(batches)
+
+
+def test_the_death_of_a_process_that_is_no_worker_is_passed_on() -> None:
+    told: list[int] = []
+    before = signal.signal(signal.SIGCHLD, lambda number, frame: told.append(number))
+    try:
+        batches = load_batches(make_slowly, 0, 3, num_workers=1)
+        next(batches)
+        with subprocess.Popen([sys.executable, "-c", "pass"]):
+            assert len(list(batches)) == 2
+        assert told
+        assert signal.getsignal(signal.SIGCHLD) is not signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def hang_at_three(step: int) -> int:
+    if step == 3:
+        time.sleep(3600)
+    return os.getpid()
+
+
+def test_a_worker_that_hangs_is_an_error_after_some_time_and_is_ended() -> None:
+    batches = load_batches(hang_at_three, 0, 9, num_workers=1, timeout=1)
+    process = {next(batches) for _ in range(3)}.pop()
+    started = time.monotonic()
+    with pytest.raises(WorkError, match="gave none for 1 seconds"):
+        next(batches)
+    assert 1 <= time.monotonic() - started < 20
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+def test_a_worker_that_is_slow_is_waited_for() -> None:
+    assert list(load_batches(sleep_for_three_seconds, 0, 1, num_workers=1)) == [0]
+
+
+def sleep_for_three_seconds(step: int) -> int:
+    time.sleep(3)
+    return step
+
+
+def raise_runtime_error(step: int) -> int:
+    raise RuntimeError("not of the loader")
+
+
+@pytest.mark.parametrize("num_workers", WORKERS)
+def test_another_error_of_the_same_kind_stays_what_it_is(num_workers: int) -> None:
+    with pytest.raises(RuntimeError, match="not of the loader"):
+        next(load_batches(raise_runtime_error, 0, 9, num_workers=num_workers))

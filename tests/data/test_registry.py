@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from paligemma2.data.registry import FORMATS, find_format, format_named, open_data
 from paligemma2.data.rows import DataRow, RowProblem, UnusableRow
 from paligemma2.errors import DataError, InputError
+from paligemma2.types import FilePart
 from tests.data.small_data import object_rows, picture_of, read_rows, read_sound, text_rows, write_rows
 
 TEXT = [name for name, form in FORMATS.items() if form.holds == "text"]
@@ -166,3 +168,18 @@ def test_a_format_that_does_not_exist_is_an_error_that_names_all() -> None:
     with pytest.raises(InputError, match="'coke' is not a format") as caught:
         format_named("coke")
     assert "coco" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", [name for name in TEXT if FORMATS[name].holds_answers])
+def test_several_answers_come_back_where_a_format_holds_them(name: str, tmp_path: Path) -> None:
+    (row,) = text_rows(tmp_path / "pictures", [("ask", "one")])
+    write_rows(name, tmp_path / "new", [replace(row, answers=("one", "two", "two"))])
+    (again,) = read_sound(name, tmp_path / "new")
+    assert (again.suffix, again.answers) == ("one", ("one", "two", "two"))
+
+
+def test_pictures_inside_of_larger_files_can_come_by_their_place(tmp_path: Path) -> None:
+    rows = text_rows(tmp_path / "pictures", [("ask", "one"), ("ask", "two")])
+    write_rows("tar", tmp_path / "new", rows)
+    read = open_data(tmp_path / "new", by_place=True, on_problem=lambda problem: None)
+    assert all(isinstance(row.images[0], FilePart) for row in read)

@@ -2,7 +2,16 @@ from pathlib import Path
 
 import pytest
 
-from paligemma2.data.rows import RowProblem, UnusableRow, canonical_split, split_in, split_of_file
+from paligemma2.data.rows import (
+    DataRow,
+    ProblemCounts,
+    RowProblem,
+    UnusableRow,
+    canonical_split,
+    one_per_answer,
+    split_in,
+    split_of_file,
+)
 
 
 @pytest.mark.parametrize(
@@ -44,3 +53,23 @@ def test_a_problem_says_where_what_and_with_which_value() -> None:
     assert str(problem) == "train.jsonl, line 7: the suffix is empty (it is ' ')"
     assert problem.is_skipped
     assert str(RowProblem(file=Path("x.xml"), reason="not XML")) == "x.xml: not XML"
+
+
+def test_a_row_with_several_answers_becomes_a_row_for_each() -> None:
+    row = DataRow(images=(b"x",), prefix="ask", suffix="a", answers=("a", "b"), id="7", file=Path("f"))
+    assert [(each.suffix, each.answers, each.id) for each in one_per_answer(row)] == [
+        ("a", (), "7:0"),
+        ("b", (), "7:1"),
+    ]
+    single = DataRow(images=(b"x",), suffix="a", file=Path("f"))
+    assert list(one_per_answer(single)) == [single]
+
+
+def test_problems_are_counted_by_reason_and_the_first_of_each_is_kept() -> None:
+    counts = ProblemCounts()
+    for line, reason in enumerate(("not JSON", "not JSON", "the suffix is empty"), start=1):
+        counts.add(RowProblem(file=Path("f"), line=line, reason=reason))
+    counts.add(RowProblem(file=Path("f"), line=9, reason="CRLF", is_skipped=False))
+    assert counts.skipped == {"not JSON": 2, "the suffix is empty": 1}
+    assert counts.noted == {"CRLF": 1}
+    assert [problem.line for problem in counts.problems] == [1, 3, 9]

@@ -169,3 +169,12 @@ def test_progress_counts_rows(coco: Path, tmp_path: Path) -> None:
     seen: list[int] = []
     run(DataConvertConfig(source=coco, destination=tmp_path / "new", to="yolo"), seen.append)
     assert seen == [1, 2, 3, 4, 5, 6]
+
+
+def test_several_answers_stay_together_where_the_format_holds_them(tmp_path: Path) -> None:
+    (row,) = text_rows(tmp_path / "pictures", [("caption en", "one")])
+    write_rows("jsonl", tmp_path / "rows", [replace(row, answers=("one", "two"))])
+    for to, expected in (("tar", [("one", "two")]), ("csv", [(), ()]), ("coco", [("one", "two")])):
+        convert(tmp_path / "rows", tmp_path / to, to)
+        assert [each.answers for each in read_sound(None, tmp_path / to)] == expected
+    assert [each.suffix for each in read_sound(None, tmp_path / "csv")] == ["one", "two"]

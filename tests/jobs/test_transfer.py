@@ -115,7 +115,7 @@ def test_an_output_that_exists_is_left_alone(config: TransferConfig) -> None:
 
 def test_unusable_examples_are_told_before_any_work(config: TransferConfig) -> None:
     (config.data / "train2.png").unlink()
-    with pytest.raises(DataError, match=r"line 3: picture train2\.png is missing"):
+    with pytest.raises(DataError, match=r"line 3: the picture is missing \(train2\.png\)"):
         transfer.run(config, quiet)
     assert not config.output.exists()
     assert not config.output.with_name("new.run").exists()

@@ -19,6 +19,7 @@ from paligemma2.processing.image import (
     open_image,
     scale_pixels,
 )
+from paligemma2.types import FilePart
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
 ORIENTATION = 0x0112
@@ -309,3 +310,18 @@ def test_a_resize_that_no_convention_has_is_refused():
 
 def test_an_image_error_is_an_input_error():
     assert issubclass(ImageError, InputError)
+
+
+def test_a_part_of_a_file_is_a_picture(tmp_path):
+    picture = encoded(Image.new("RGB", (5, 4), (10, 200, 30)))
+    file = tmp_path / "shard"
+    file.write_bytes(b"before" + picture + b"after")
+    part = FilePart(file, 6, len(picture))
+    assert open_image(part).tobytes() == open_image(picture).tobytes()
+    for broken in (FilePart(file, 7, len(picture)), FilePart(file, 6, 30), FilePart(file, 10**6, 50)):
+        with pytest.raises(ImageError, match=f"shard, {broken.size} bytes at {broken.offset}: "):
+            open_image(broken)
+    with pytest.raises(ImageError, match="cannot be read"):
+        open_image(FilePart(tmp_path / "gone", 0, 5))
+    with pytest.raises(ImageError, match="the limit is 10"):
+        open_image(part, max_file_bytes=10)

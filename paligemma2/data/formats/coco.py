@@ -1,7 +1,7 @@
 """COCO's JSON: `instances_*.json` with boxes, polygons and masks, `captions_*.json` with captions.
 
 A file of instances gives one row per picture, also for a picture without objects; a file of captions one row
-per caption. A file is read at once, so memory holds what it says.
+per picture with all its captions. A file is read at once, so memory holds what it says.
 """
 
 from collections.abc import Iterator, Mapping
@@ -83,15 +83,23 @@ class _File:
         row, found = self._empty_row(image), self._annotations[image["id"]]
         captions = [one for one in found if "caption" in one]
         objects = [one for one in found if "caption" not in one]
-        for one in captions:
-            if not isinstance(one["caption"], str) or not one["caption"].strip():
-                problem = UnusableRow("the caption is empty", f"annotation {one.get('id')}")
-                self._on_problem(problem.problem(self._path))
-                continue
-            text = one["caption"].strip()
-            yield replace(row, id=f"{row.id}:{one.get('id')}", prefix=caption(), suffix=text)
+        texts = self._captions(captions)
+        if texts:
+            answers = texts if len(texts) > 1 else ()
+            name = f"{row.id}:caption"  # the picture may stand in a file of instances too
+            yield replace(row, id=name, prefix=caption(), suffix=texts[0], answers=answers)
         if objects or not captions:
             yield replace(row, objects=self._objects(objects, row))
+
+    def _captions(self, found: list[dict[str, Any]]) -> tuple[str, ...]:
+        texts = []
+        for one in found:
+            if isinstance(one["caption"], str) and one["caption"].strip():
+                texts.append(one["caption"].strip())
+            else:
+                problem = UnusableRow("the caption is empty", f"annotation {one.get('id')}")
+                self._on_problem(problem.problem(self._path))
+        return tuple(texts)
 
     def _empty_row(self, image: Any) -> DataRow:
         is_object = isinstance(image, dict) and isinstance(image.get("id"), int | str)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from paligemma2.data.formats.csv_rows import csv_records
-from paligemma2.data.formats.records import objects_column, rows_of_files, suffix_of
+from paligemma2.data.formats.records import answers_of, objects_column, rows_of_files
 from paligemma2.data.pictures import PictureFolder, only_picture, row_size
 from paligemma2.data.rows import DataRow, OnProblem
 from paligemma2.data.text_files import TextFiles, json_lines
@@ -49,7 +49,7 @@ class Writer:
     def write(self, row: DataRow) -> None:
         """Add a line."""
         only_picture(row)
-        suffix, folder = suffix_of(row), self._folder / row.split
+        suffix, folder = answers_of(row), self._folder / row.split
         objects = {"objects": objects_column(row, *row_size(row))} if row.objects else {}
         name = self._pictures.add(folder, row)
         record = {"file_name": name, "prefix": row.prefix, "suffix": suffix, **objects}

@@ -1,7 +1,8 @@
 """Rows that are written as named fields: what JSONL, CSV, imagefolder, parquet and tar have in common.
 
 The picture stands under `image`, `file_name` or `images`; the question under `prefix`, `prompt` or
-`question`; the answer under `suffix`, `answer`, `target`, or as a caption under `text` or `caption`.
+`question`; the answer under `suffix`, `answer`, `answers` or `target`, or as a caption under `text`,
+`caption` or `captions`. Of a list of answers each is right.
 """
 
 import re
@@ -24,8 +25,8 @@ from paligemma2.types import ImageSource
 
 _IMAGES = ("image", "file_name", "images")
 _PREFIXES = ("prefix", "prompt", "question")
-_SUFFIXES = ("suffix", "answer", "target")
-_CAPTIONS = ("text", "caption")
+_SUFFIXES = ("suffix", "answer", "answers", "target")
+_CAPTIONS = ("text", "caption", "captions")
 _IDS = ("id", "image_id", "question_id")
 
 
@@ -79,16 +80,17 @@ def row_of_record(
         UnusableRow: a field is missing, or is not what it should be.
     """
     images = _image_paths(record, folder) if images is None else images
-    prefix, suffix = _texts(record)
+    prefix, answers = _texts(record)
     objects = record.get("objects")
-    if suffix is None and not objects:
+    if answers is None and not objects:
         raise UnusableRow("the suffix is missing", f"there is {', '.join(record) or 'nothing'}")
-    if suffix is not None and not suffix.strip():
+    if answers is not None and not (answers and all(answer.strip() for answer in answers)):
         raise UnusableRow("the suffix is empty")
     return DataRow(
         images=images,
         prefix=prefix,
-        suffix=suffix,
+        suffix=answers[0] if answers else None,
+        answers=answers if answers and len(answers) > 1 else (),
         objects=_objects(objects, DataRow(images=images, file=file, line=line), on_problem),
         split=_stated_split(record) or split,
         id=str(_first(record, _IDS) or f"{file.stem}:{line}"),
@@ -109,7 +111,7 @@ def _image_paths(record: Mapping[str, Any], folder: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in names)
 
 
-def _texts(record: Mapping[str, Any]) -> tuple[str, str | None]:
+def _texts(record: Mapping[str, Any]) -> tuple[str, tuple[str, ...] | None]:
     prefix, suffix = _first(record, _PREFIXES), _first(record, _SUFFIXES)
     if suffix is None and prefix is None:
         suffix = _first(record, _CAPTIONS)
@@ -117,9 +119,12 @@ def _texts(record: Mapping[str, Any]) -> tuple[str, str | None]:
     prefix = "" if prefix is None else prefix
     if not isinstance(prefix, str):
         raise UnusableRow("the prefix is not text", f"it is {prefix!r}")
-    if suffix is not None and not isinstance(suffix, str):
+    if suffix is None:
+        return prefix, None
+    answers = tuple(suffix) if isinstance(suffix, list) else (suffix,)
+    if not all(isinstance(answer, str) for answer in answers):
         raise UnusableRow("the suffix is not text", f"it is {suffix!r}")
-    return prefix, suffix
+    return prefix, answers
 
 
 def _stated_split(record: Mapping[str, Any]) -> str | None:
@@ -167,3 +172,12 @@ def suffix_of(row: DataRow) -> str:
     if row.suffix is None:
         raise UnusableRow("the row has no text", "choose --task detect or --task segment")
     return row.suffix
+
+
+def answers_of(row: DataRow) -> str | list[str]:
+    """The answer of a row, or the list of its answers, for formats that have lists.
+
+    Raises:
+        UnusableRow: it has none.
+    """
+    return list(row.answers) or suffix_of(row)

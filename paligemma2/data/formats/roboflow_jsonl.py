@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from paligemma2.data.formats.records import rows_of_files, suffix_of
+from paligemma2.data.formats.records import answers_of, rows_of_files
 from paligemma2.data.pictures import PictureFolder
 from paligemma2.data.rows import DataRow, OnProblem
 from paligemma2.data.text_files import TextFiles, json_lines
@@ -41,7 +41,7 @@ class Writer:
 
     def write(self, row: DataRow) -> None:
         """Add a line; several pictures become a list."""
-        suffix = suffix_of(row)
+        suffix = answers_of(row)
         names = [self._pictures.add(self._folder, row, number) for number in range(len(row.images))]
         record = {"image": names if len(names) > 1 else names[0], "prefix": row.prefix, "suffix": suffix}
         line = json.dumps(record, ensure_ascii=False) + "\n"

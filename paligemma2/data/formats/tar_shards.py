@@ -1,26 +1,31 @@
 """Tar shards in WebDataset's layout: files of a sample stand together and share the name up to the first dot.
 
 A sample is `<key>.jpg` (or another kind of picture) and `<key>.json` with prefix and suffix, or `<key>.txt`
-with a caption. Shards are read from begin to end and never unpacked to the disk.
+with a caption. Shards are read from begin to end, or by an index of where pictures stand, and never unpacked
+to the disk.
 """
 
 import io
 import json
 import tarfile
 from collections.abc import Iterator
+from io import SEEK_END
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
-from paligemma2.data.formats.records import row_of_record, suffix_of
+from paligemma2.data.formats.records import answers_of, row_of_record
 from paligemma2.data.pictures import SUFFIXES, picture_bytes
-from paligemma2.data.rows import DataRow, OnProblem, UnusableRow, split_of_file
+from paligemma2.data.rows import DataRow, OnProblem, RowProblem, UnusableRow, split_of_file
 from paligemma2.data.text_files import parse_json
 from paligemma2.errors import DataError
 from paligemma2.processing.image import MAX_FILE_BYTES
+from paligemma2.types import FilePart
 
 _ENDINGS = (".tar", ".tar.gz", ".tgz")
 _SHARD_BYTES = 500_000_000
 _SHARD_ROWS = 10_000
+_Mode: TypeAlias = Literal["r:", "r|*"]
+_Parts: TypeAlias = dict[str, bytes | FilePart]
 
 
 def is_here(source: Path) -> bool:
@@ -40,28 +45,62 @@ def read(source: Path, on_problem: OnProblem) -> Iterator[DataRow]:
         DataError: a shard is damaged; the samples before that come first.
     """
     for path in _files(source):
-        split = split_of_file(path, source)
-        for line, (key, parts) in enumerate(_samples(path, on_problem), start=1):
-            try:
-                yield _row(key, parts, path, line, split, on_problem)
-            except UnusableRow as problem:
-                on_problem(problem.problem(path, line))
+        yield from _rows(path, source, on_problem, "r|*")
 
 
-def _samples(path: Path, on_problem: OnProblem) -> Iterator[tuple[str, dict[str, bytes]]]:
-    key, parts = "", dict[str, bytes]()
+def index(source: Path, on_problem: OnProblem) -> Iterator[DataRow]:
+    """The same rows with `FilePart` instead of pictures, which are not read; compressed shards give bytes.
+
+    Raises:
+        DataError: a shard is damaged; the samples before that come first.
+    """
+    for path in _files(source):
+        is_plain = _is_plain(path)
+        yield from _rows(path, source, on_problem, "r:" if is_plain else "r|*")
+        if is_plain and not _has_end(path):
+            reason = "the shard has no end mark: it may have been cut short"
+            on_problem(RowProblem(file=path, reason=reason, is_skipped=False))
+
+
+def _is_plain(path: Path) -> bool:
     try:
-        with tarfile.open(path, "r|*") as shard:
+        tarfile.open(path, "r:").close()
+    except (tarfile.TarError, OSError, EOFError):
+        return False
+    return True
+
+
+def _has_end(path: Path) -> bool:
+    """Whether the file ends in an empty block, as every tar file should; `tarfile` does not mind."""
+    with path.open("rb") as file:
+        file.seek(-min(tarfile.BLOCKSIZE, path.stat().st_size), SEEK_END)
+        return not any(file.read())
+
+
+def _rows(path: Path, source: Path, on_problem: OnProblem, mode: _Mode) -> Iterator[DataRow]:
+    split = split_of_file(path, source)
+    for line, (key, parts) in enumerate(_samples(path, on_problem, mode), start=1):
+        try:
+            yield _row(key, parts, path, line, split, on_problem)
+        except UnusableRow as problem:
+            on_problem(problem.problem(path, line))
+
+
+def _samples(path: Path, on_problem: OnProblem, mode: _Mode) -> Iterator[tuple[str, _Parts]]:
+    key, parts = "", _Parts()
+    try:
+        with tarfile.open(path, mode) as shard:
             for member in shard:
                 if member.isdir():
                     continue
                 name, ending = _split_name(member.name)
                 if name != key and parts:
                     yield key, parts
-                    parts = {}
+                    parts = _Parts()
                 key = name
                 try:
-                    parts[ending] = _content(shard, member)
+                    is_place = mode == "r:" and ending.endswith(SUFFIXES)
+                    parts[ending] = _place(path, member) if is_place else _content(shard, member)
                 except UnusableRow as problem:
                     on_problem(problem.problem(path))
     except (tarfile.TarError, OSError, EOFError) as error:
@@ -79,17 +118,29 @@ def _split_name(name: str) -> tuple[str, str]:
 
 
 def _content(shard: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    file = shard.extractfile(member) if member.isreg() else None
-    if file is None:
-        raise UnusableRow("a member is not a plain file", member.name)
-    if member.size > MAX_FILE_BYTES:
-        raise UnusableRow("a member is too large", f"{member.name}: {member.size} bytes")
+    _check(member)
+    file = shard.extractfile(member)
+    assert file is not None, "a plain file has content"
     return file.read()
 
 
-def _row(
-    key: str, parts: dict[str, bytes], path: Path, line: int, split: str, on_problem: OnProblem
-) -> DataRow:
+def _place(path: Path, member: tarfile.TarInfo) -> FilePart:
+    _check(member)
+    if member.offset_data + member.size > path.stat().st_size:
+        raise tarfile.ReadError(f"{member.name} is cut short")
+    if member.issparse():  # its bytes do not stand together
+        raise UnusableRow("a member is not a plain file", member.name)
+    return FilePart(path, member.offset_data, member.size)
+
+
+def _check(member: tarfile.TarInfo) -> None:
+    if not member.isreg():
+        raise UnusableRow("a member is not a plain file", member.name)
+    if member.size > MAX_FILE_BYTES:
+        raise UnusableRow("a member is too large", f"{member.name}: {member.size} bytes")
+
+
+def _row(key: str, parts: _Parts, path: Path, line: int, split: str, on_problem: OnProblem) -> DataRow:
     images = tuple(parts[ending] for ending in sorted(parts) if ending.endswith(SUFFIXES))
     if not images:
         raise UnusableRow("the sample has no picture", f"{key} has {', '.join(sorted(parts))}")
@@ -99,9 +150,9 @@ def _row(
     )
 
 
-def _record(parts: dict[str, bytes]) -> dict[str, Any]:
+def _record(parts: _Parts) -> dict[str, Any]:
     text = parts.get(".json", parts.get(".txt"))
-    if text is None:
+    if not isinstance(text, bytes):
         raise UnusableRow("the sample has no .json or .txt", f"it has {', '.join(sorted(parts))}")
     try:
         decoded = text.decode("utf-8-sig")
@@ -123,7 +174,7 @@ class Writer:
     def write(self, row: DataRow) -> None:
         """Add a sample; several pictures are `<key>.0.jpg`, `<key>.1.jpg` and so on."""
         pictures = [picture_bytes(image) for image in row.images]
-        record = {"id": row.id, "prefix": row.prefix, "suffix": suffix_of(row)}
+        record = {"id": row.id, "prefix": row.prefix, "suffix": answers_of(row)}
         if row.split not in self._shards:
             self._shards[row.split] = _Shard(self._folder, row.split)
         is_one = len(pictures) == 1

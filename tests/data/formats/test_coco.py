@@ -113,16 +113,14 @@ def test_an_annotation_of_no_picture_is_named(tmp_path: Path) -> None:
     assert (problem.reason, problem.detail) == ("an annotation belongs to no picture", "image_id is 8")
 
 
-def test_each_caption_is_a_row(tmp_path: Path) -> None:
+def test_captions_of_a_picture_are_its_answers(tmp_path: Path) -> None:
     captions = [
         {"id": n, "image_id": 7, "caption": text} for n, text in enumerate(["A cat. ", "Ein Hut", " "])
     ]
     write(tmp_path / "captions_val2017.json", captions)
-    rows, (problem,) = read_rows(None, tmp_path)
-    assert [(row.prefix, row.suffix, row.id, row.split) for row in rows] == [
-        ("caption en", "A cat.", "7:0", "valid"),
-        ("caption en", "Ein Hut", "7:1", "valid"),
-    ]
+    (row,), (problem,) = read_rows(None, tmp_path)
+    assert (row.prefix, row.suffix, row.id, row.split) == ("caption en", "A cat.", "7:caption", "valid")
+    assert row.answers == ("A cat.", "Ein Hut")
     assert problem.reason == "the caption is empty"
 
 

@@ -3,7 +3,13 @@ from typing import Any
 
 import pytest
 
-from paligemma2.data.formats.records import objects_column, row_of_record, rows_of_files, suffix_of
+from paligemma2.data.formats.records import (
+    answers_of,
+    objects_column,
+    row_of_record,
+    rows_of_files,
+    suffix_of,
+)
 from paligemma2.data.rows import DataRow, RowProblem, UnusableRow
 from tests.data.small_data import thing
 from tests.small_model import save_picture
@@ -104,3 +110,22 @@ def test_every_file_gives_its_rows_and_problems(tmp_path: Path) -> None:
 def test_a_row_of_objects_has_no_suffix_to_write() -> None:
     with pytest.raises(UnusableRow, match="no text"):
         suffix_of(DataRow(images=(), file=Path("a")))
+
+
+def test_of_several_answers_the_first_is_the_suffix() -> None:
+    for name in ("suffix", "answers", "captions"):
+        made = row({"image": "a.png", name: ["one", "two", "two"]})
+        assert (made.suffix, made.answers) == ("one", ("one", "two", "two"))
+    assert row({"image": "a.png", "answers": ["one"]}).answers == ()
+    assert row({"image": "a.png", "captions": ["one", "two"]}).prefix == "caption en"
+
+
+@pytest.mark.parametrize("answers", [[], ["one", ""], ["one", 2], [["one"]]])
+def test_answers_that_are_no_texts_are_refused(answers: list[object]) -> None:
+    with pytest.raises(UnusableRow, match="the suffix is"):
+        row({"image": "a.png", "suffix": answers})
+
+
+def test_answers_are_written_as_a_list_only_where_there_are_several() -> None:
+    assert answers_of(row({"image": "a.png", "suffix": ["one", "two"]})) == ["one", "two"]
+    assert answers_of(row({"image": "a.png", "suffix": ["one"]})) == "one"

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from paligemma2.data.formats import roboflow_jsonl
-from paligemma2.data.jsonl import read_split
+from paligemma2.data.sources import DataSource, read_source
 from tests.data.small_data import picture_of, read_rows, read_sound, text_rows, write_rows
 from tests.small_model import save_picture
 
@@ -57,7 +57,7 @@ def test_bad_lines_are_reported_and_the_others_read(tmp_path: Path) -> None:
 def test_what_is_written_can_be_trained_on(tmp_path: Path) -> None:
     rows = text_rows(tmp_path / "pictures", [("caption en", "a"), ("caption en", "b"), ("caption en", "c")])
     write_rows("jsonl", tmp_path / "new", rows)
-    (example,) = read_split(tmp_path / "new", "train")
+    (example,) = read_source(DataSource(path=tmp_path / "new")).train
     assert (example.prefix, example.suffix) == ("caption en", "a")
     assert Path(str(example.images[0])).read_bytes() == picture_of(rows[0])
 

@@ -1,12 +1,16 @@
 import io
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from paligemma2.data.formats import tar_shards
+from paligemma2.data.rows import RowProblem
 from paligemma2.errors import DataError
+from paligemma2.processing.image import open_image
+from paligemma2.types import FilePart
 from tests.data.small_data import picture_of, read_rows, read_sound, text_rows, write_rows
 from tests.small_model import save_picture
 
@@ -113,3 +117,42 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
         write_rows("tar", tmp_path / name, rows)
     first, second = ((tmp_path / name / "train-000000.tar").read_bytes() for name in ("one", "two"))
     assert first == second
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [("train.tar", "w"), ("train.tar.gz", "w:gz"), ("odd.tar", "w:gz")]
+)
+def test_an_index_gives_the_same_rows_with_places_instead_of_pictures(
+    tmp_path: Path, name: str, mode: str
+) -> None:
+    data = [save_picture(tmp_path / f"{number}.png", number).read_bytes() for number in range(3)]
+    members = {"a.0.png": data[0], "a.1.png": data[1], "a.json": b'{"suffix": ["x", "y"]}'}
+    members |= {"b.txt": b"a cat", "b.png": data[2], "c.png": data[0]}
+    pack(tmp_path / name, members, mode)
+    problems: list[RowProblem] = []
+    indexed = list(tar_shards.index(tmp_path / name, problems.append))
+    assert [problem.reason for problem in problems] == ["the sample has no .json or .txt"]
+    read = list(tar_shards.read(tmp_path / name, lambda problem: None))
+    for one, other in zip(indexed, read, strict=True):
+        assert replace(one, images=()) == replace(other, images=())
+        for place, picture in zip(one.images, other.images, strict=True):
+            assert isinstance(place, FilePart if mode == "w" else bytes)
+            assert open_image(place).tobytes() == open_image(picture).tobytes()
+
+
+def test_an_index_refuses_what_is_no_plain_file_and_tells_of_damage(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "train.tar", "w") as shard:
+        link = tarfile.TarInfo("a.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
+        shard.addfile(link)
+    problems: list[RowProblem] = []
+    assert list(tar_shards.index(tmp_path, problems.append)) == []
+    assert problems[0].reason == "a member is not a plain file"
+    pack(tmp_path / "train.tar", {"a.png": bytes(5000), "a.txt": b"x", "b.png": bytes(5000), "b.txt": b"y"})
+    whole = (tmp_path / "train.tar").read_bytes()
+    (tmp_path / "train.tar").write_bytes(whole[:8000])  # within the second picture
+    with pytest.raises(DataError, match=r"damaged or not a tar file: b\.png is cut short"):
+        list(tar_shards.index(tmp_path, problems.append))
+    (tmp_path / "train.tar").write_bytes(whole[:7000])  # within its header
+    assert [row.id for row in tar_shards.index(tmp_path, problems.append)] == ["a"]
+    assert problems[1].reason == "the shard has no end mark: it may have been cut short"

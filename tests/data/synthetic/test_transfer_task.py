@@ -1,11 +1,12 @@
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from paligemma2.data.jsonl import fingerprint, read_split
+from paligemma2.data.sources import DataSource, SourceExamples, read_source
 from paligemma2.data.synthetic.palette import COLORS
 from paligemma2.data.synthetic.shapes import SHAPES
 from paligemma2.data.synthetic.transfer_task import (
@@ -16,18 +17,23 @@ from paligemma2.data.synthetic.transfer_task import (
 )
 from paligemma2.data.synthetic.world import VOCABULARY
 from paligemma2.errors import InputError, WorkError
+from paligemma2.types import Example
 
 
-def pictures(folder: Path, split: str) -> list[bytes]:
-    return [Path(str(example.images[0])).read_bytes() for example in read_split(folder, split)]
+def read(folder: Path) -> SourceExamples:
+    return read_source(DataSource(path=folder))
+
+
+def pictures(examples: Sequence[Example]) -> list[bytes]:
+    return [Path(str(example.images[0])).read_bytes() for example in examples]
 
 
 def test_the_folder_reads_as_a_data_set(tmp_path: Path) -> None:
     write_transfer_task(tmp_path, train=5, held_out=3, seed=1)
-    train, held_out = read_split(tmp_path, "train"), read_split(tmp_path, "held-out")
+    train, held_out = read(tmp_path).train, read(tmp_path).held_out
     assert (len(train), len(held_out)) == (5, 3)
     bins = {bin_rule(1).bin_of(shape, color) for shape in SHAPES for color in COLORS}
-    for example in train + held_out:
+    for example in (*train, *held_out):
         assert example.prefix == PREFIX
         assert example.suffix in bins
         with Image.open(str(example.images[0])) as image:
@@ -36,23 +42,23 @@ def test_the_folder_reads_as_a_data_set(tmp_path: Path) -> None:
 
 def test_no_picture_comes_twice(tmp_path: Path) -> None:
     write_transfer_task(tmp_path, train=30, held_out=10, seed=0)
-    every = pictures(tmp_path, "train") + pictures(tmp_path, "held-out")
+    every = pictures(read(tmp_path).train) + pictures(read(tmp_path).held_out)
     assert len(set(every)) == 40
 
 
 def test_a_seed_gives_the_same_files_and_another_seed_others(tmp_path: Path) -> None:
     for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
         write_transfer_task(tmp_path / folder, train=3, held_out=1, seed=seed)
-    a, b, c = (pictures(tmp_path / folder, "train") for folder in "abc")
+    a, b, c = (pictures(read(tmp_path / folder).train) for folder in "abc")
     assert a == b
     assert not set(a) & set(c)
 
 
 def test_writing_again_replaces_what_was_there(tmp_path: Path) -> None:
     write_transfer_task(tmp_path, train=4, held_out=2, seed=0)
-    before = fingerprint(read_split(tmp_path, "train"))
+    before = read(tmp_path).fingerprint
     write_transfer_task(tmp_path, train=4, held_out=2, seed=0)
-    assert fingerprint(read_split(tmp_path, "train")) == before
+    assert read(tmp_path).fingerprint == before
 
 
 @pytest.mark.parametrize("seed", range(5))
