@@ -15,6 +15,7 @@ from paligemma2.model.lora_settings import LoraSettings
 from paligemma2.model.weight_forms import Quantization
 from paligemma2.training.recipe import Recipe
 from paligemma2.training.recipes import SMALL, recipe_named
+from paligemma2.training.tracking import TrackingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class TransferConfig:
         rules: what becomes of several answers, of long texts and of examples that cannot be used.
         evaluation: when and how to score.
         num_workers: processes that read pictures ahead.
+        tracking: where the numbers go beside the run folder; None sends them nowhere.
     """
 
     model: str
@@ -49,6 +51,7 @@ class TransferConfig:
     rules: DataRules = field(default_factory=DataRules)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     num_workers: int = 1
+    tracking: TrackingSettings | None = None
 
     @property
     def sources(self) -> tuple[DataSource, ...]:

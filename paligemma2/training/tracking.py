@@ -25,8 +25,8 @@ class TrackingSettings:
     """Where the numbers of a run go.
 
     Attributes:
-        tool: "trackio" (files on this machine), "wandb" (Weights & Biases), or "tensorboard" (files in the run
-            folder).
+        tool: "trackio" (files on this machine), "wandb" (Weights & Biases), or "tensorboard" (files in the
+            run folder).
         project: under which the first two show the run.
 
     Raises:
@@ -134,9 +134,7 @@ class _Wandb:
     ) -> None:
         tool = require(settings.tool, extra=None)
         own = {"id": name, "dir": str(folder)} if settings.tool == "wandb" else {"embed": False}
-        self._run = tool.init(
-            project=settings.project, name=name, config=dict(record), resume="allow", **own
-        )
+        self._run = tool.init(project=settings.project, name=name, config=dict(record), resume="allow", **own)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log(dict(values), step=step)

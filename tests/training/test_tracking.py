@@ -21,7 +21,7 @@ class Recorder:
         self.is_finished = False
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        print("greetings")
+        sys.stdout.write("greetings")
         if step == self.fails_at:
             raise ConnectionError("the server is gone")
         self.lines.append((step, dict(values)))
