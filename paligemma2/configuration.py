@@ -70,7 +70,7 @@ def _unknown(config: object, name: str) -> ConfigError:
 def _fields(config: object) -> dict[str, Any]:
     kind = config if isinstance(config, type) else type(config)
     hints = typing.get_type_hints(kind)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
 def _options(kind: Any) -> tuple[Any, ...]:

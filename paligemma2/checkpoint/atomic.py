@@ -78,18 +78,30 @@ def _check_free(destination: Path, *, overwrite: bool) -> None:
 def _failing_clean(destination: Path) -> Iterator[Path]:
     partial = destination.absolute().parent / f".{destination.name}.partial-{os.getpid()}"
     try:
-        yield partial
+        with explained(destination):
+            yield partial
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        elif partial.exists():
+            partial.unlink()
+
+
+@contextlib.contextmanager
+def explained(destination: Path) -> Iterator[None]:
+    """Errors of the system while `destination` is written, as ours.
+
+    Raises:
+        WorkError: the disk is full or refuses.
+    """
+    try:
+        yield
     except OSError as error:
         reason = "the disk is full" if error.errno in _FULL else error.strerror or str(error)
         raise WorkError(
             f"{destination} could not be written: {reason}",
             hint="free some space or choose another place; what was there before is unchanged",
         ) from error
-    finally:
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
-        elif partial.exists():
-            partial.unlink()
 
 
 def _swap(partial: Path, destination: Path) -> None:

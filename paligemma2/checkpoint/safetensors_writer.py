@@ -1,4 +1,4 @@
-"""Writing `model*.safetensors`, one tensor at a time and in any order.
+"""Writing `model*.safetensors`, one tensor at a time and in any order, and single files.
 
 The library's own writer needs all tensors of a shard in memory; the format is a header of offsets and then
 the numbers, so the header can be written first and each tensor put in its place.
@@ -6,6 +6,7 @@ the numbers, so the header can be written first and each tensor put in its place
 
 import contextlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,8 @@ WRITABLE = {
     torch.float64: "F64",
     torch.float8_e4m3fn: "F8_E4M3",
     torch.float8_e5m2: "F8_E5M2",
+    torch.int64: "I64",
+    torch.int32: "I32",
     torch.int8: "I8",
     torch.uint8: "U8",
 }
@@ -77,28 +80,49 @@ class SafetensorsWriter:
         assert kind is not None or not self._places, f"not written: {sorted(self._places)[:3]}"
 
     def _begin(self, file: BinaryIO, names: list[str]) -> None:
-        header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-        offset, offsets = 0, {}
-        for name in names:
-            tensor = self._tensors[name]
-            offsets[name] = offset
-            header[name] = {
-                "dtype": WRITABLE[tensor.dtype],
-                "shape": tensor.shape,
-                "data_offsets": (offset, offset + tensor.num_bytes),
-            }
-            offset += tensor.num_bytes
-        encoded = json.dumps(header, separators=(",", ":")).encode()
-        encoded += b" " * (-len(encoded) % 8)
-        file.write(len(encoded).to_bytes(8, "little") + encoded)
-        start = file.tell()
-        self._places |= {name: (file, start + offset) for name, offset in offsets.items()}
+        offsets = _write_header(file, {name: self._tensors[name] for name in names})
+        self._places |= {name: (file, offset) for name, offset in offsets.items()}
 
     def write(self, name: str, tensor: Tensor) -> None:
         """Put a tensor in its place, converted to the dtype that was announced."""
         file, offset = self._places.pop(name)
         file.seek(offset)
         file.write(tensor_bytes(tensor.to(self._tensors[name].dtype)))
+
+
+def save_file(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors to one file, flushed to the disk; beside them one at a time is in memory, as a copy.
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
+    with path.open("wb") as file:
+        _write_header(
+            file, {name: StoredTensor(tuple(each.shape), each.dtype) for name, each in tensors.items()}
+        )
+        for tensor in tensors.values():
+            file.write(tensor_bytes(tensor))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_header(file: BinaryIO, tensors: Mapping[str, StoredTensor]) -> dict[str, int]:
+    """Where in the file each tensor is to begin."""
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    offset, offsets = 0, {}
+    for name, tensor in tensors.items():
+        offsets[name] = offset
+        header[name] = {
+            "dtype": WRITABLE[tensor.dtype],
+            "shape": tensor.shape,
+            "data_offsets": (offset, offset + tensor.num_bytes),
+        }
+        offset += tensor.num_bytes
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    file.write(len(encoded).to_bytes(8, "little") + encoded)
+    start = file.tell()
+    return {name: start + offset for name, offset in offsets.items()}
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:

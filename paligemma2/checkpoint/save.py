@@ -1,11 +1,11 @@
 """A model to a Hugging Face folder: weights, `config.json`, and the files a processor needs."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from paligemma2.checkpoint.atomic import new_folder, write_json
 from paligemma2.checkpoint.config_json import config_to_json, read_json
@@ -39,6 +39,7 @@ def save_model(
     max_shard_size: int = MAX_SHARD_SIZE,
     overwrite: bool = False,
     records: Mapping[str, Mapping[str, object]] | None = None,
+    gather: Callable[[Tensor], Tensor] = lambda parameter: parameter,
 ) -> None:
     """Write a folder that this package and `transformers` load.
 
@@ -55,6 +56,8 @@ def save_model(
         overwrite: replace an existing folder, with all that is in it.
         records: further JSON files of the folder by name, such as how the model came about; what JSON does
             not know is written as text.
+        gather: brings a parameter together of which this process holds a part; called once for each, in
+            their order.
 
     Raises:
         InputError: the folder exists, `dtype` cannot be stored, the weights are packed or of few bits, or an
@@ -71,7 +74,7 @@ def save_model(
         announced = {stored_name(name, key_layout): tensor for name, tensor in tensors.items()}
         with SafetensorsWriter(partial, announced, max_shard_size=max_shard_size) as writer:
             for name, parameter in parameters.items():
-                writer.write(stored_name(name, key_layout), parameter)
+                writer.write(stored_name(name, key_layout), gather(parameter))
 
 
 def _check_can_be_saved(model: nn.Module) -> None:

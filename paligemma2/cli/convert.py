@@ -30,7 +30,7 @@ def convert(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="JSON lines whose held-out examples say what merging changes.", metavar="FOLDER"),
+        typer.Option(help="Data set whose held-out examples say what merging changes.", metavar="FOLDER"),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")] = False,
 ) -> None:

@@ -29,6 +29,12 @@ def transfer(
         list[str] | None,
         typer.Option(help="Part that is not trained: image, vision_tower, projector, decoder, embedding."),
     ] = None,
+    quantize: Annotated[
+        str | None, typer.Option(help="Train an adapter on weights of few bits: int8 or int4.")
+    ] = None,
+    faults: Annotated[
+        str, typer.Option(help="fail: end at an example that cannot be used; skip: count it and go on.")
+    ] = "fail",
     steps: Steps = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Examples per update.", show_default="by recipe")
@@ -57,6 +63,8 @@ def transfer(
         "training.batch_size": batch_size,
         "training.learning_rate": learning_rate,
         "training.seed": seed,
+        "quantize": quantize,
+        "rules.faults": faults,
         "num_workers": num_workers,
         "tracking.tool": track,
     }

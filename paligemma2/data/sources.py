@@ -77,7 +77,9 @@ class SourceExamples:
     fingerprint: str = ""
 
 
-def read_source(source: DataSource, *, faults: FaultPolicy = "fail") -> SourceExamples:
+def read_source(
+    source: DataSource, *, faults: FaultPolicy = "fail", is_trained_on: bool = True
+) -> SourceExamples:
     """All examples of a source, with every picture known to exist.
 
     Objects become `detect` prompts; pictures without objects are left out and noted.
@@ -85,6 +87,7 @@ def read_source(source: DataSource, *, faults: FaultPolicy = "fail") -> SourceEx
     Args:
         source: what to read.
         faults: "skip" leaves out what cannot be used, and counts it; "fail" refuses the source.
+        is_trained_on: there must be something to train on; otherwise held-out examples alone will do.
 
     Raises:
         DataError: there is no such data set or split, rows cannot be used, or pictures inside of files that
@@ -106,7 +109,7 @@ def read_source(source: DataSource, *, faults: FaultPolicy = "fail") -> SourceEx
     if faults == "fail" and found.problems.skipped:
         raise _unusable(source.path, found.problems)
     found.train = by_split.pop(wanted)
-    if not found.train:
+    if is_trained_on and not found.train:
         raise DataError(
             f"{source.path} has no rows to train on of split {wanted!r}",
             hint="; ".join(map(str, found.problems.problems[:_SHOWN])) or "the data set may be empty",

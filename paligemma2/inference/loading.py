@@ -12,8 +12,8 @@ from paligemma2.checkpoint.weights import OnProgress
 from paligemma2.errors import InputError
 from paligemma2.inference.devices import Dtype, device_named, dtype_named, dtype_on, form_for
 from paligemma2.inference.predictor import PaliGemma2
-from paligemma2.inference.processes import join_processes
 from paligemma2.model.lora import attach
+from paligemma2.model.processes import join_processes
 from paligemma2.model.weight_forms import Quantization, quantized_form, restored_form
 from paligemma2.processing.processor import Processor
 

@@ -15,7 +15,8 @@ from paligemma2.errors import ConfigError, InputError, WorkError
 from paligemma2.inference.loading import load
 from paligemma2.inference.predictor import PaliGemma2
 from paligemma2.jobs import transfer
-from paligemma2.jobs.transfer import TransferConfig, TransferReport
+from paligemma2.jobs.transfer import TransferReport
+from paligemma2.jobs.transfer_config import configure
 from paligemma2.training.trainer import Progress
 from paligemma2.types import Detection
 
@@ -152,14 +153,8 @@ def _transfer(folder: Path, on_event: OnEvent, steps: int) -> TransferReport:
     on_event(f"drawing {TRAIN + HELD_OUT} pictures of a new task, {PREFIX!r}")
     data, output = folder / "sorting_task", _model_folder(folder)
     write_transfer_task(data, train=TRAIN, held_out=HELD_OUT, seed=_SEED)
-    config = TransferConfig(
-        model="tiny",
-        data=data,
-        output=output,
-        steps=steps,
-        evaluate_examples=HELD_OUT,
-        max_new_tokens=12,
-    )
+    settings = (f"training.steps={steps}", "evaluation.max_new_tokens=12")
+    config = configure("tiny", data, output, settings=settings)
 
     def on_progress(name: str, progress: Progress) -> None:
         if progress.step % _EVERY == 0 or progress.step == progress.steps:

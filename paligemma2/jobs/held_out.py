@@ -1,9 +1,12 @@
 """What a model answers to held-out examples, and how right that is."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import TypeAlias
 
+from paligemma2.data.sources import DataSource, read_source
+from paligemma2.errors import DataError
 from paligemma2.inference.predictor import PaliGemma2
 from paligemma2.metrics.answers import exact_match
 from paligemma2.metrics.detection import mean_box_iou
@@ -14,6 +17,19 @@ Score: TypeAlias = Callable[[Sequence[str]], float]
 """From the answers, one for each example, to a number from 0 to 1."""
 
 _BATCH = 16
+
+
+def held_out_examples(path: Path) -> Sequence[Example]:
+    """The examples of a data set of the split "valid", or of "test" where there is none.
+
+    Raises:
+        DataError: there is no such data set, it has neither split, or rows of it cannot be used.
+        MissingExtra: the format needs a library that is not installed.
+    """
+    examples = read_source(DataSource(path=path), is_trained_on=False).held_out
+    if not examples:
+        raise DataError(f"{path} has no held-out examples", hint="add some of the split valid or test")
+    return examples
 
 
 def answers(predictor: PaliGemma2, examples: Sequence[Example], max_new_tokens: int) -> list[str]:

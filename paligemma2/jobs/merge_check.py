@@ -1,6 +1,6 @@
 """How near a checkpoint with an adapter merged into it is to the base with the adapter beside it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,12 +11,11 @@ from torch import Tensor
 
 from paligemma2.checkpoint.adapter import read_adapter
 from paligemma2.checkpoint.load import load_model
-from paligemma2.data.jsonl import read_split
 from paligemma2.errors import InputError
 from paligemma2.inference.devices import device_named, form_for
 from paligemma2.inference.loading import load
 from paligemma2.inference.predictor import DEFAULT_MAX_NEW_TOKENS
-from paligemma2.jobs.held_out import answers, metric_of
+from paligemma2.jobs.held_out import answers, held_out_examples, metric_of
 from paligemma2.model.config import ModelConfig
 from paligemma2.model.lora import attach, using_adapters
 from paligemma2.model.paligemma2 import PaliGemma2Model
@@ -60,11 +59,11 @@ class LogitChange:
 Change: TypeAlias = ScoreChange | LogitChange
 
 
-def examples_for(data: Path, destination: Path) -> tuple[Example, ...]:
+def examples_for(data: Path, destination: Path) -> Sequence[Example]:
     """The examples that a merged checkpoint is to be scored on, read before it is written.
 
     Args:
-        data: a folder of JSON lines, of which the held-out ones are taken.
+        data: a data set in any format, of which the held-out examples are taken.
         destination: where the checkpoint will be.
 
     Raises:
@@ -75,14 +74,14 @@ def examples_for(data: Path, destination: Path) -> tuple[Example, ...]:
         raise InputError(
             f"{destination} would have no tokenizer to answer examples with", hint="give a folder, or no data"
         )
-    return read_split(data, "held-out")
+    return held_out_examples(data)
 
 
 def compare(
     source: str | Path,
     adapter: str | Path,
     merged: Path,
-    examples: tuple[Example, ...] | None = None,
+    examples: Sequence[Example] | None = None,
     on_event: Callable[[str], None] = lambda message: None,
 ) -> Change:
     """What merging changed: the merged checkpoint against its base with the adapter beside it.

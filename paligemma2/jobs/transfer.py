@@ -24,10 +24,11 @@ from paligemma2.model.lora_training import adapter_in, add_fresh_adapter
 from paligemma2.model.paligemma2 import drop_final_cap
 from paligemma2.training.best_weights import remove_best, restore_best
 from paligemma2.training.checkpointing import remove_states
-from paligemma2.training.micro_batches import split_rows
+from paligemma2.training.image_cache import ImageCache
+from paligemma2.training.micro_batches import in_parts
 from paligemma2.training.objective import SuffixObjective
+from paligemma2.training.parts import freeze
 from paligemma2.training.recipe import Recipe
-from paligemma2.training.run_log import EXAMPLES, append_to_log
 from paligemma2.training.tracking import Tracker, open_tracker, require_tracker, tracked
 from paligemma2.training.trainer import Progress, ProgressCallback, Trainer
 from paligemma2.types import Example
@@ -104,9 +105,9 @@ def run(
         shown.start, shown.before = start_score(evaluator, _start_of(config), on_event)
         tracker.log(0, _numbers("validation", shown.start))
         on_numbers = _also(tracker, "train", partial(on_progress, "transfer"))
-        _train(predictor, data, config, recipe, evaluator, on_numbers)
+        steps = _train(predictor, data, config, recipe, evaluator, on_numbers)
         on_event("scoring the result")
-        shown.end, shown.after = _best(evaluator, config, recipe.steps, on_event)
+        shown.end, shown.after = _best(evaluator, config, steps, on_event)
         tracker.log(shown.end.step, _numbers("validation", shown.end))
         report = _report(config, shown, shown.start, shown.end)
         _save(predictor, config, report)
@@ -196,13 +197,6 @@ def _numbers(part: str, numbers: Progress | Evaluation) -> dict[str, float]:
     return {f"{part}/{name}": values[name] for name in values if name not in ("step", "steps", "seconds")}
 
 
-def _note(folder: Path, step: int, batch: TrainingBatch) -> None:
-    """Log what was done to the examples of a batch, if anything."""
-    if batch.skipped or batch.num_cut:
-        record = {"step": step + 1, "skipped": list(batch.skipped), "cut": batch.num_cut}
-        append_to_log(folder, record, EXAMPLES)
-
-
 def _train(
     predictor: PaliGemma2,
     data: TrainingData,
@@ -210,9 +204,17 @@ def _train(
     recipe: Recipe,
     evaluator: Evaluator,
     on_progress: Callable[[Progress], None],
-) -> None:
+) -> int:
+    """Train the model in place; the number of updates."""
     model = predictor.model
-    objective = SuffixObjective(model, average=recipe.average, label_smoothing=recipe.label_smoothing)
+    model.prepare_training(dropout=recipe.dropout, recomputation=recipe.recomputation)
+    freeze(model, recipe.freeze)
+    objective = SuffixObjective(
+        model,
+        average=recipe.average,
+        label_smoothing=recipe.label_smoothing,
+        image_cache=ImageCache(int(config.image_cache_gb * 1e9)) if config.image_cache_gb else None,
+    )
     identity = {
         "model": config.model,
         "data": data.fingerprint,
@@ -220,17 +222,24 @@ def _train(
         "quantize": config.quantize or "",
         "final cap": str(config.has_final_cap),
     }
-    Trainer(
+    trainer = Trainer(
         model,
         recipe,
         objective,
-        split=lambda inputs: split_rows(inputs, recipe.micro_batch_size, model.config),
+        split=partial(in_parts, recipe=recipe, config=model.config),
         weigh=objective.weight_of,
         folder=config.run_folder,
         identity=identity,
         on_progress=on_progress,
         on_step=evaluator.after_update,
-    ).fit(partial(data.batches, num_workers=config.num_workers, on_batch=partial(_note, config.run_folder)))
+    )
+
+    def count(step: int, batch: TrainingBatch) -> None:
+        trainer.update.counters.skipped_examples += len(batch.skipped)
+        trainer.update.counters.cut_suffixes += batch.num_cut
+
+    trainer.fit(partial(data.batches, num_workers=config.num_workers, on_batch=count))
+    return trainer.step
 
 
 def _best(

@@ -36,6 +36,8 @@ class TransferConfig:
         rules: what becomes of several answers, of long texts and of examples that cannot be used.
         evaluation: when and how to score.
         num_workers: processes that read pictures ahead.
+        image_cache_gb: memory in which outputs of a frozen image encoder are kept for pictures that come
+            again; 0 encodes each time.
         tracking: where the numbers go beside the run folder; None sends them nowhere.
     """
 
@@ -51,6 +53,7 @@ class TransferConfig:
     rules: DataRules = field(default_factory=DataRules)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     num_workers: int = 1
+    image_cache_gb: float = 0.0
     tracking: TrackingSettings | None = None
 
     @property

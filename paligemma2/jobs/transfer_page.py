@@ -20,12 +20,11 @@ from paligemma2.jobs.transfer_evaluation import Evaluation
 from paligemma2.processing.image import open_image
 from paligemma2.processing.parsing import parse_answer
 from paligemma2.processing.video import read_clip
-from paligemma2.training.run_log import EVALUATIONS, EXAMPLES, PROGRESS, read_log
+from paligemma2.training.run_log import EVALUATIONS, PROGRESS, read_log
 from paligemma2.types import Clip, Detection, Example
 
 PAGE, RUN = "report.html", "run.json"
 _SAMPLES, _SIDE = 12, 448
-_REASONS = 10
 
 
 @dataclass(kw_only=True)
@@ -82,7 +81,7 @@ def transfer_page(folder: Path, shown: Shown, outcome: str) -> str:
         _result(run, progress, shown, outcome),
         _curves(progress, _evaluations(folder, shown), shown),
         *_answers(shown),
-        _counters(run, progress, read_log(folder, EXAMPLES)),
+        _counters(run, progress),
         Section(title="Settings", table=_settings(run)),
     )
     return render_page(f"Transfer: {folder.name.removesuffix('.run')}", sections)
@@ -202,25 +201,18 @@ def _boxes(text: str, whose: str) -> list[Detection]:
     return [replace(each, label=f"{whose}: {each.label}") for each in found]
 
 
-def _counters(
-    run: Mapping[str, Any], progress: Sequence[Mapping[str, float]], examples: Sequence[Mapping[str, Any]]
-) -> Section:
+def _counters(run: Mapping[str, Any], progress: Sequence[Mapping[str, float]]) -> Section:
     last = progress[-1] if progress else {}
-    skipped = [reason for line in examples for reason in line["skipped"]]
-    left_out = sum(run.get("left_out", {}).values())
     rows = (
-        ("updates left out", f"{last.get('skipped', 0):,}"),
-        ("updates whose loss or gradient was not a number", f"{last.get('not_finite', 0):,}"),
-        ("gradient spikes", f"{last.get('spikes', 0):,}"),
-        ("rows left out when the data was read", f"{left_out:,}"),
-        ("examples that others stood in for", f"{len(skipped):,}"),
-        ("suffixes that were cut", f"{sum(line['cut'] for line in examples):,}"),
+        ("updates left out", last.get("skipped", 0)),
+        ("updates whose loss or gradient was not a number", last.get("not_finite", 0)),
+        ("gradient spikes", last.get("spikes", 0)),
+        ("rows left out when the data was read", sum(run.get("left_out", {}).values())),
+        ("examples that others stood in for", last.get("skipped_examples", 0)),
+        ("suffixes that were cut", last.get("cut_suffixes", 0)),
     )
-    return Section(
-        title="Counters",
-        lines=tuple(dict.fromkeys(skipped))[:_REASONS],
-        table=Table(header=("what", "how often"), rows=rows),
-    )
+    table = Table(header=("what", "how often"), rows=tuple((what, f"{count:,}") for what, count in rows))
+    return Section(title="Counters", table=table)
 
 
 def _settings(run: Mapping[str, Any]) -> Table:

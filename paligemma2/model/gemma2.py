@@ -11,9 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paligemma2.errors import ConfigError
+from paligemma2.model import recomputed
 from paligemma2.model.cache import KVCache
 from paligemma2.model.config import TextConfig
 from paligemma2.model.piecewise import Piecewise, finish
+from paligemma2.model.prefix_mask import Examples
+from paligemma2.model.recomputation import Recomputation, run_block
+from paligemma2.model.recomputed_attention import recomputed_attention
 
 
 def soft_cap(logits: Tensor, cap: float | None) -> Tensor:
@@ -115,7 +119,7 @@ def _attend(
 
 
 class RMSNorm(nn.Module):
-    """`x / rms(x) * (1 + weight)` in float32, returned in the dtype of `x`."""
+    """`x / rms(x) * (1 + weight)` in float32, in the dtype of `x`; in training in that of products."""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
@@ -123,7 +127,9 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., width] to the same shape and dtype."""
+        """[..., width] to the same shape."""
+        if torch.is_grad_enabled():
+            return recomputed.rms_norm(x, self.weight, self.eps)
         scale = 1.0 + self.weight.float()
         return F.rms_norm(x.float(), (x.shape[-1],), scale, self.eps).to(x.dtype)
 
@@ -144,9 +150,19 @@ class GemmaAttention(nn.Module):
         self.o_proj = nn.Linear(width, config.hidden_size, bias=False)
 
     def forward(
-        self, x: Tensor, angles: tuple[Tensor, Tensor], visible: Tensor | None, cache: KVCache | None
+        self,
+        x: Tensor,
+        angles: tuple[Tensor, Tensor],
+        visible: Tensor | None,
+        cache: KVCache | None,
+        examples: Examples | None = None,
     ) -> Tensor:
-        """[batch, seq, width] to the same shape; new keys and values go into `cache` if there is one."""
+        """[batch, seq, width] to the same shape; new keys and values go into `cache` if there is one.
+
+        With wanted tokens, which exist in training only, it gives [1, wanted tokens, width].
+        """
+        if torch.is_grad_enabled() and cache is None:
+            return self._for_training(x, angles, visible, examples or Examples())
         q, k, v = (
             linear(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # [batch, heads, seq, head_dim]
             for linear in (self.q_proj, self.k_proj, self.v_proj)
@@ -155,6 +171,20 @@ class GemmaAttention(nn.Module):
         if cache is not None:
             k, v = cache.write(self.layer, k, v)
         attended = grouped_attention(q, k, v, visible, scale=self.scale, cap=self.cap)
+        return self.o_proj(attended if examples is None else examples.wanted_of(attended))
+
+    def _for_training(
+        self, x: Tensor, angles: tuple[Tensor, Tensor], visible: Tensor | None, examples: Examples
+    ) -> Tensor:
+        q, k, v = (
+            linear(each).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            for linear, each in ((self.q_proj, examples.wanted_of(x)), (self.k_proj, x), (self.v_proj, x))
+        )
+        cos, sin = (examples.wanted_of(each[:, 0])[:, None] for each in angles)
+        q, k = recomputed.rotate(q, cos, sin), recomputed.rotate(k, *angles)
+        attended = recomputed_attention(
+            q, k, v, visible, examples.spans, examples.wanted, scale=self.scale, cap=self.cap
+        )
         return self.o_proj(attended)
 
 
@@ -169,15 +199,22 @@ class GemmaMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[batch, seq, width] to the same shape."""
+        if torch.is_grad_enabled():
+            return self.down_proj(recomputed.gated_gelu(self.gate_proj(x), self.up_proj(x)))
         gated = F.gelu(self.gate_proj(x), approximate="tanh") * self.up_proj(x)
         return self.down_proj(gated)
 
 
 class GemmaLayer(nn.Module):
-    """One block, normalised before and after attention and MLP."""
+    """One block, normalised before and after attention and MLP.
+
+    In training, `dropout` is the share of the numbers that are dropped after attention and MLP, each for
+    itself: as in big_vision after the norm that follows the attention, and before the one after the MLP.
+    """
 
     def __init__(self, config: TextConfig, layer: int) -> None:
         super().__init__()
+        self.dropout = 0.0
         self.self_attn = GemmaAttention(config, layer)
         self.mlp = GemmaMLP(config)
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
@@ -186,12 +223,22 @@ class GemmaLayer(nn.Module):
         self.post_feedforward_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(
-        self, x: Tensor, angles: tuple[Tensor, Tensor], visible: Tensor | None, cache: KVCache | None
+        self,
+        x: Tensor,
+        angles: tuple[Tensor, Tensor],
+        visible: Tensor | None,
+        cache: KVCache | None,
+        examples: Examples | None = None,
     ) -> Tensor:
-        """[batch, seq, width] to the same shape."""
-        attended = self.self_attn(self.input_layernorm(x), angles, visible, cache)
-        x = x + self.post_attention_layernorm(attended)
-        return x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
+        """[batch, seq, width] to the same shape, or to [1, wanted tokens, width]."""
+        attended = self.self_attn(self.input_layernorm(x), angles, visible, cache, examples)
+        if examples is not None:
+            x = examples.wanted_of(x)
+        x = x + self._drop(self.post_attention_layernorm(attended))
+        return x + self.post_feedforward_layernorm(self._drop(self.mlp(self.pre_feedforward_layernorm(x))))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
 
 @runtime_checkable
@@ -211,9 +258,11 @@ class GemmaDecoder(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.config = config
+        self.recomputation: Recomputation = "none"
         # Zeros: random numbers on the meta device would import PyTorch's compiler, which takes a second.
         table = torch.zeros(config.vocab_size, config.hidden_size)
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, _weight=table)
+        # Sparse: the gradient of the rows looked up is added to that of the output layer, which has all rows.
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, _weight=table, sparse=True)
         self.layers = nn.ModuleList(GemmaLayer(config, layer) for layer in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
@@ -232,6 +281,7 @@ class GemmaDecoder(nn.Module):
         positions: Tensor,
         visible: Callable[[int | None], Tensor | None],
         cache: KVCache | None = None,
+        examples: Examples | None = None,
     ) -> Tensor:
         """Embeddings to normalised hidden states.
 
@@ -241,11 +291,13 @@ class GemmaDecoder(nn.Module):
             visible: given a sliding window (or None), the mask, bool [batch, 1, seq, keys], or None if every
                 token sees every other.
             cache: where to store keys and values, or None.
+            examples: where the examples are, and which of their tokens are wanted; None relies on the mask
+                alone.
 
         Returns:
-            [batch, seq, width] after the final norm.
+            [batch, seq, width] after the final norm, or [1, wanted tokens, width].
         """
-        return finish(self.in_pieces(x, positions, visible, cache))
+        return finish(self.in_pieces(x, positions, visible, cache, examples))
 
     def in_pieces(
         self,
@@ -253,14 +305,18 @@ class GemmaDecoder(nn.Module):
         positions: Tensor,
         visible: Callable[[int | None], Tensor | None],
         cache: KVCache | None = None,
+        examples: Examples | None = None,
     ) -> Piecewise[Tensor]:
         """`forward`, layer by layer."""
         cos, sin = rotary_angles(positions, self.config.head_dim, self.config.rope_theta)
         angles = (cos.to(x.dtype), sin.to(x.dtype))
         windows = [self.config.window_of_layer(layer) for layer in range(self.config.num_layers)]
         masks = {window: visible(window) for window in set(windows)}
-        for layer, window in zip(self.layers, windows, strict=True):
-            x = layer(x, angles, masks[window], cache)
+        last = len(self.layers) - 1
+        for number, (layer, window) in enumerate(zip(self.layers, windows, strict=True)):
+            # What a token is after the last block matters to no other token.
+            some = examples if examples is None or number == last else examples.unasked()
+            x = run_block(layer, self.recomputation, x, angles, masks[window], cache, some)
             yield
         normalised: Tensor = self.norm(x)
         return normalised

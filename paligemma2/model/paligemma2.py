@@ -2,16 +2,18 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from paligemma2.errors import InputError
+from paligemma2.errors import ConfigError, InputError
 from paligemma2.model.cache import KVCache
 from paligemma2.model.config import ModelConfig
-from paligemma2.model.gemma2 import GemmaDecoder
+from paligemma2.model.gemma2 import GemmaDecoder, GemmaLayer
 from paligemma2.model.piecewise import Piecewise, finish
-from paligemma2.model.prefix_mask import PrefixLayout
+from paligemma2.model.prefix_mask import Examples, PrefixLayout
+from paligemma2.model.recomputation import Recomputation
 from paligemma2.model.siglip import SiglipEncoder
 
 
@@ -49,6 +51,28 @@ class PaliGemma2Model(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.language_model.norm.weight.device
+
+    def prepare_training(self, *, dropout: float = 0.0, recomputation: Recomputation = "none") -> None:
+        """Say what differs in training from inference; weights and gradients do not change by it.
+
+        Args:
+            dropout: share of the decoder's activations that are dropped, in training mode only; drawn from
+                PyTorch's global generator.
+            recomputation: what blocks of both towers compute again on the way back, instead of keeping it.
+
+        Raises:
+            ConfigError: `dropout` is outside [0, 1), or `recomputation` is none of the three.
+        """
+        if not 0.0 <= dropout < 1.0:
+            raise ConfigError(f"dropout is {dropout}", hint="give a share from 0 up to 1")
+        if recomputation not in get_args(Recomputation):
+            raise ConfigError(
+                f"recomputation {recomputation!r} is unknown", hint="use 'none', 'selective' or 'full'"
+            )
+        for layer in self.language_model.layers:
+            assert isinstance(layer, GemmaLayer)
+            layer.dropout = dropout
+        self.language_model.recomputation = self.vision_tower.recomputation = recomputation
 
     def encode_images(self, pixel_values: Tensor) -> Tensor:
         """Image tokens, unscaled as the decoder wants them.
@@ -92,11 +116,30 @@ class PaliGemma2Model(nn.Module):
             )
         if image_tokens is None:
             return x
-        return x.masked_scatter(is_image[..., None], image_tokens.to(x.dtype))
+        places = is_image.flatten().nonzero()[:, 0]
+        tokens = image_tokens.to(x.dtype).flatten(0, 1)
+        return x.flatten(0, 1).index_copy(0, places, tokens).view_as(x)
 
-    def hidden_states(self, token_ids: Tensor, image_tokens: Tensor | None, layout: PrefixLayout) -> Tensor:
-        """Hidden states after the final norm, [batch, seq, width]; see `embed` for the arguments."""
-        return self.language_model(self.embed(token_ids, image_tokens), layout.positions, layout.dense)
+    def hidden_states(
+        self,
+        token_ids: Tensor,
+        image_tokens: Tensor | None,
+        layout: PrefixLayout,
+        examples: Examples | None = None,
+    ) -> Tensor:
+        """Hidden states after the final norm.
+
+        Args:
+            token_ids: see `embed`.
+            image_tokens: see `embed`.
+            layout: who may see whom.
+            examples: of the layout, with the tokens that are wanted; None asks for all.
+
+        Returns:
+            [batch, seq, width], or [1, wanted tokens, width].
+        """
+        x = self.embed(token_ids, image_tokens)
+        return self.language_model(x, layout.positions, layout.dense, examples=examples)
 
     def forward(self, token_ids: Tensor, pixel_values: Tensor | None, layout: PrefixLayout) -> Tensor:
         """Logits of every token at once, as in training.

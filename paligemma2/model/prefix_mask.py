@@ -5,13 +5,51 @@ prefix and separator of an example all see each other; the suffix sees them and 
 padding; packed examples ("segments") do not see each other.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from paligemma2.errors import InputError
+
+
+class Span(NamedTuple):
+    """Tokens of a row that stand next to each other: from `start` up to but not including `stop`."""
+
+    row: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """What training knows of the examples in a batch, beside who may see whom.
+
+    Attributes:
+        spans: where they are, if each is to be computed by itself; None computes whole rows.
+        wanted: the part of each of `spans` whose hidden states are asked for; None asks for all tokens.
+        places: int64 [wanted tokens], where these stand in the flattened batch.
+    """
+
+    spans: tuple[Span, ...] | None = None
+    wanted: tuple[Span, ...] | None = None
+    places: Tensor | None = None
+
+    def wanted_of(self, x: Tensor) -> Tensor:
+        """[batch, seq, width] to [1, wanted tokens, width], or as it is if all are wanted."""
+        return x if self.places is None else x.flatten(0, 1)[self.places][None]
+
+    def to(self, device: torch.device | str) -> "Examples":
+        """The same on another device."""
+        return replace(self, places=None if self.places is None else self.places.to(device))
+
+    def unasked(self) -> "Examples":
+        """The same without a wish: packed rows example by example, others as a whole."""
+        is_packed = self.spans is not None and len({span.row for span in self.spans}) < len(self.spans)
+        return Examples(spans=self.spans if is_packed else None)
 
 
 @dataclass(frozen=True)
@@ -99,6 +137,34 @@ class PrefixLayout:
     def is_plain(self) -> bool:
         """Whether all tokens are of one prefix a row."""
         return bool((self.is_prefix & (self.segments == self.segments[:, :1])).all())
+
+    @cached_property
+    def spans(self) -> tuple[Span, ...]:
+        """Where the examples are, row by row and from left to right; what is in none is padding."""
+        edged = F.pad(self.segments, (1, 1))
+        is_edge = edged[:, 1:] != edged[:, :-1]
+        begins = (is_edge[:, :-1] & (self.segments > 0)).nonzero().tolist()
+        ends = (is_edge[:, 1:] & (self.segments > 0)).nonzero().tolist()
+        return tuple(Span(row, start, last + 1) for (row, start), (_, last) in zip(begins, ends, strict=True))
+
+    def examples(self, is_wanted: Tensor | None = None) -> Examples:
+        """Where the examples are, and which of their tokens are wanted.
+
+        Args:
+            is_wanted: bool [batch, seq], or None for all. What lies between two wanted tokens of an example
+                counts as wanted too.
+        """
+        if is_wanted is None:
+            return Examples(spans=self.spans)
+        by_row = [row.nonzero()[:, 0].tolist() for row in is_wanted]
+        wanted = []
+        for row, start, stop in self.spans:
+            here = [place for place in by_row[row] if start <= place < stop]
+            wanted.append(Span(row, here[0], here[-1] + 1) if here else Span(row, start, start))
+        seq = self.segments.shape[1]
+        flat = [row * seq + place for row, start, stop in wanted for place in range(start, stop)]
+        places = torch.tensor(flat, dtype=torch.int64, device=self.segments.device)
+        return Examples(spans=self.spans, wanted=tuple(wanted), places=places)
 
     def to(self, device: torch.device | str) -> "PrefixLayout":
         """The same layout on another device."""

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from paligemma2.errors import InputError
 from paligemma2.model.config import VisionConfig
 from paligemma2.model.piecewise import Piecewise, finish
+from paligemma2.model.recomputation import Recomputation, run_block
+from paligemma2.model.recomputed import product_dtype
+from paligemma2.model.recomputed_attention import recomputed_attention
 
 
 class SiglipEmbeddings(nn.Module):
@@ -34,7 +37,7 @@ class SiglipEmbeddings(nn.Module):
             )
         patches: Tensor = self.patch_embedding(pixel_values.to(self.patch_embedding.weight.dtype))
         positions: Tensor = self.position_embedding.weight
-        return patches.flatten(2).transpose(1, 2) + positions.to(patches.dtype)
+        return patches.flatten(2).transpose(1, 2) + positions
 
 
 class SiglipAttention(nn.Module):
@@ -54,6 +57,10 @@ class SiglipAttention(nn.Module):
             linear(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # [images, heads, patches, head_dim]
             for linear in (self.q_proj, self.k_proj, self.v_proj)
         )
+        if torch.is_grad_enabled() and x.device.type == "cpu":
+            # PyTorch's kernel takes three times as long on the way back.
+            attended = recomputed_attention(q, k, v, None, scale=self.head_dim**-0.5, cap=None)
+            return self.out_proj(attended)
         attended = F.scaled_dot_product_attention(q, k, v)
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
@@ -83,8 +90,9 @@ class SiglipLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[images, patches, width] to the same shape."""
-        x = x + self.self_attn(self.layer_norm1(x))
-        return x + self.mlp(self.layer_norm2(x))
+        # Under autocast rounded here, once for all products that read it.
+        x = x + self.self_attn(self.layer_norm1(x).to(product_dtype(x)))
+        return x + self.mlp(self.layer_norm2(x).to(product_dtype(x)))
 
 
 class SiglipLayers(nn.Module):
@@ -100,6 +108,7 @@ class SiglipEncoder(nn.Module):
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
+        self.recomputation: Recomputation = "none"
         self.embeddings = SiglipEmbeddings(config)
         self.encoder = SiglipLayers(config)
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
@@ -112,7 +121,7 @@ class SiglipEncoder(nn.Module):
         """`forward`, layer by layer."""
         x: Tensor = self.embeddings(pixel_values)
         for layer in self.encoder.layers:
-            x = layer(x)
+            x = run_block(layer, self.recomputation, x)
             yield
         normalised: Tensor = self.post_layernorm(x)
         return normalised

@@ -6,7 +6,20 @@ import torch
 
 from paligemma2.model.config import ModelConfig
 from paligemma2.model.prefix_mask import PrefixLayout
+from paligemma2.processing.packing import pack
 from paligemma2.processing.processor import ModelInputs
+from paligemma2.training.recipe import Recipe
+
+
+def in_parts(inputs: ModelInputs, *, recipe: Recipe, config: ModelConfig) -> Sequence[ModelInputs]:
+    """What a trainer computes of a batch, one after the other: its parts, packed if the recipe says so.
+
+    Raises:
+        InputError: an example is longer than a packed row.
+    """
+    parts = split_rows(inputs, recipe.micro_batch_size, config)
+    length = recipe.packed_length
+    return parts if length is None else [pack(part, length, config) for part in parts]
 
 
 def split_rows(inputs: ModelInputs, size: int | None, config: ModelConfig) -> Sequence[ModelInputs]:
@@ -27,7 +40,7 @@ def split_rows(inputs: ModelInputs, size: int | None, config: ModelConfig) -> Se
 def _rows(inputs: ModelInputs, rows: slice, pictures: Sequence[torch.Tensor]) -> ModelInputs:
     layout = inputs.layout
     longest = int(layout.is_valid[rows].sum(dim=1).max())
-    distinct, image_index = torch.cat(list(pictures)).unique(return_inverse=True)
+    distinct, image_index = torch.unique(torch.cat(list(pictures)), return_inverse=True)
     return ModelInputs(
         token_ids=inputs.token_ids[rows, :longest],
         pixel_values=inputs.pixel_values[distinct],

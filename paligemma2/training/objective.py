@@ -1,5 +1,6 @@
 """What a training step minimises: the loss of a model on the suffixes of a batch."""
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from paligemma2.errors import InputError
@@ -55,14 +56,18 @@ class SuffixObjective:
             InputError: the batch was encoded without suffixes.
         """
         share = 1.0 if denominator is None else self.weight_of(inputs) / denominator
-        kept = None if self.image_cache is None else self.image_cache.encode(self.model, inputs.pixel_values)
-        inputs = inputs.to(self.model.device)
-        encoded = self.model.encode_images(inputs.pixel_values) if kept is None else kept
-        hidden = self.model.hidden_states(inputs.token_ids, encoded[inputs.image_index], inputs.layout)
-        weights = _loss_weights(inputs)[:, 1:]  # the token at i is predicted from i - 1
-        is_target = weights > 0
-        shares = loss_shares(weights, inputs.layout.segments[:, 1:], average=self.average) * share
-        return self._loss(hidden[:, :-1][is_target], inputs.token_ids[:, 1:][is_target], shares[is_target])
+        shares = loss_shares(_loss_weights(inputs), inputs.layout.segments, average=self.average) * share
+        shares = F.pad(shares[:, 1:], (0, 1))  # the token at i is predicted from i - 1
+        next_ids = F.pad(inputs.token_ids[:, 1:], (0, 1))
+        examples, device = inputs.layout.examples(shares > 0), self.model.device
+        assert examples.places is not None
+        shares, next_ids = (each.flatten()[examples.places].to(device) for each in (shares, next_ids))
+        encoded = self._encode(inputs.pixel_values)
+        inputs = inputs.to(device)
+        hidden = self.model.hidden_states(
+            inputs.token_ids, encoded[inputs.image_index], inputs.layout, examples.to(device)
+        )
+        return self._loss(hidden[0], next_ids, shares)
 
     def weight_of(self, inputs: ModelInputs) -> float:
         """How much this batch counts in the mean over a larger one: its examples, or its suffix tokens.
@@ -74,6 +79,11 @@ class SuffixObjective:
         if self.average == "token":
             return float(weights[:, 1:].sum())
         return float(count_examples(inputs.layout.segments))
+
+    def _encode(self, pixel_values: Tensor) -> Tensor:
+        if self.image_cache is not None:
+            return self.image_cache.encode(self.model, pixel_values)
+        return self.model.encode_images(pixel_values.to(self.model.device))
 
     def _loss(self, hidden: Tensor, targets: Tensor, shares: Tensor) -> Tensor:
         decoder = self.model.language_model

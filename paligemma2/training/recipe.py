@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
 from paligemma2.errors import ConfigError
+from paligemma2.model.recomputation import Recomputation
 from paligemma2.training.loss import Average
 
 OptimizerName: TypeAlias = Literal["adamw", "adamw_8bit", "muon"]
@@ -23,6 +24,9 @@ class Recipe:
         batch_size: examples per update.
         micro_batch_size: examples computed at a time; gradients are summed up to those of the whole batch,
             which takes less memory. None computes the batch at once.
+        packed_length: longest row in tokens where several examples share a row; None gives each its own.
+        recomputation: what blocks compute again on the way back instead of keeping it: "none", "selective"
+            (all but the products with weights) or "full".
         optimizer: "adamw", "adamw_8bit" (states of 8 bits, needs the extra `quant`), or "muon" for small
             models from nothing.
         learning_rate: peak rate of AdamW.
@@ -56,6 +60,8 @@ class Recipe:
     steps: int
     batch_size: int = 32
     micro_batch_size: int | None = None
+    packed_length: int | None = None
+    recomputation: Recomputation = "none"
     optimizer: OptimizerName = "adamw"
     learning_rate: float = 1e-5
     learning_rate_factors: Mapping[str, float] = field(default_factory=dict)
@@ -121,6 +127,7 @@ _ABOVE_ZERO = (
     "steps",
     "batch_size",
     "micro_batch_size",
+    "packed_length",
     "learning_rate",
     "muon_learning_rate",
     "rsqrt_timescale",
@@ -132,6 +139,7 @@ _ABOVE_ZERO = (
     "log_every",
 )
 _CHOICES = {
+    "recomputation": get_args(Recomputation),
     "optimizer": get_args(OptimizerName),
     "decay_rule": get_args(DecayRule),
     "schedule": get_args(ScheduleName),

@@ -9,12 +9,11 @@ from typing import Any
 
 from paligemma2.errors import WorkError
 
-PROGRESS, EVALUATIONS, EXAMPLES = "log.jsonl", "evaluations.jsonl", "examples.jsonl"
-"""Progress, evaluations, and the updates some of whose examples were skipped or cut."""
-_NAMES = (PROGRESS, EVALUATIONS, EXAMPLES)
+PROGRESS, EVALUATIONS = "log.jsonl", "evaluations.jsonl"
+_NAMES = (PROGRESS, EVALUATIONS)
 
 
-def append_to_log(folder: Path, record: Mapping[str, object], name: str = PROGRESS) -> None:
+def append_to_log(folder: Path, record: Mapping[str, float], name: str = PROGRESS) -> None:
     """Add a line to a log; the folder is made if it is not there.
 
     Args:

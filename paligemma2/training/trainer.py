@@ -20,6 +20,7 @@ from paligemma2.training.interruption import stop_request
 from paligemma2.training.parts import freeze
 from paligemma2.training.recipe import Recipe
 from paligemma2.training.run_log import append_to_log, rewind_log
+from paligemma2.training.team import team_of
 from paligemma2.training.update import Counters, Update
 
 Batch = TypeVar("Batch")
@@ -38,6 +39,8 @@ class Progress:
         not_finite: updates so far whose loss or gradient was not a number.
         spikes: gradients so far that were far longer than those before.
         skipped: updates so far that were left out, for either reason.
+        skipped_examples: examples so far that could not be used.
+        cut_suffixes: answers so far that were too long and were cut.
         examples_per_second: since the line before.
         seconds: since the run began or went on.
     """
@@ -50,6 +53,8 @@ class Progress:
     not_finite: int
     spikes: int
     skipped: int
+    skipped_examples: int
+    cut_suffixes: int
     examples_per_second: float
     seconds: float
 
@@ -71,8 +76,10 @@ class Trainer(Generic[Batch]):
     """Trains a module on batches that are a pure function of the step, so that a resumed run is exact.
 
     Weights, gradients and optimiser states are float32; matrix products run in bfloat16 where the device has
-    it. With a folder, the state is saved regularly and on a stop request, and `fit` goes on from the newest
-    state that verifies. An update whose loss or gradient is not a number is left out and counted.
+    it. A module that `sharding.shard` has shared out is trained by all its processes together: the first of
+    them writes the log, and all stop if one is asked to. With a folder, the state is saved regularly and on a
+    stop request, and `fit` goes on from the newest state that verifies. An update whose loss or gradient is
+    not a number is left out and counted.
 
     Args:
         module: float32; its trainable parameters are updated in place.
@@ -87,7 +94,8 @@ class Trainer(Generic[Batch]):
         on_step: called after every update with the number of updates done; True ends the run.
 
     Raises:
-        ConfigError: no parameter is trainable, or a part that the recipe names holds none.
+        ConfigError: no parameter is trainable, a part that the recipe names holds none, or Muon is to train
+            matrices that are shared out.
     """
 
     def __init__(
@@ -114,6 +122,9 @@ class Trainer(Generic[Batch]):
         self.on_progress = on_progress
         self.on_step = on_step
         self.step = 0
+        self._team = team_of(module.parameters())
+        if self._team.size > 1 and recipe.optimizer == "muon":
+            raise ConfigError("muon cannot train a model that is shared out", hint="use adamw")
         self._window = _Window(recipe.batch_size)
         freeze(module, recipe.freeze)
         self._named = {name: p for name, p in module.named_parameters() if p.requires_grad}
@@ -150,8 +161,8 @@ class Trainer(Generic[Batch]):
                 with self._window.paused():
                     is_last |= self.on_step(self.step)
                 self.module.train()
-                if request.signal_number:
-                    self._stop(request.signal_number)
+                if signal_number := self._team.largest(request.signal_number):
+                    self._stop(signal_number)
                 if self.step % self.recipe.checkpoint_every == 0 or is_last:
                     self._save()
                 if is_last:
@@ -199,9 +210,13 @@ class Trainer(Generic[Batch]):
             not_finite=self.update.counters.not_finite,
             spikes=self.update.counters.spikes,
             skipped=self.update.counters.skipped,
+            skipped_examples=self.update.counters.skipped_examples,
+            cut_suffixes=self.update.counters.cut_suffixes,
             examples_per_second=rate,
             seconds=seconds,
         )
+        if not self._team.is_first:
+            return
         if self.folder is not None:
             append_to_log(self.folder, asdict(progress))
         self.on_progress(progress)
@@ -231,29 +246,29 @@ class Trainer(Generic[Batch]):
     def _resume(self) -> None:
         if self.folder is None:
             return
-        saved = load_newest_state(self.folder)
+        saved = load_newest_state(self.folder, self._team)
         if saved is None:
-            rewind_log(self.folder, 0)
+            if self._team.is_first:
+                rewind_log(self.folder, 0)
             return
         self._check_settings(saved.values)
-        self._check_module(saved.tensors)
-        with torch.no_grad():
-            for name, parameter in self.module.named_parameters():
-                parameter.copy_(saved.tensors[f"module.{name}"])
-                if self.average is not None:
-                    self.average.weights[name].copy_(saved.tensors[f"average.{name}"])
+        self._check_module(saved.tensors.shapes)
+        for name, parameter in self.module.named_parameters():
+            saved.tensors.copy_to(f"module.{name}", parameter)
+            if self.average is not None:
+                saved.tensors.copy_to(f"average.{name}", self.average.weights[name])
         for number, optimizer in enumerate(self.update.optimizers):
             prefix = f"optimizer.{number}."
-            for key, value in saved.tensors.items():
+            for key in saved.tensors:
                 if key.startswith(prefix):
                     kind, name = key.removeprefix(prefix).split(".", 1)
                     parameter = self._named[name]
-                    target = parameter.device if value.dim() else value.device
-                    optimizer.state[parameter][kind] = value.to(target)
+                    optimizer.state[parameter][kind] = saved.tensors.like(key, parameter)
         self.step = saved.step
         self._window.losses = saved.values["window"]
         self.update.counters = Counters.from_values(saved.values["counters"])
-        rewind_log(self.folder, self.step)
+        if self._team.is_first:
+            rewind_log(self.folder, self.step)
 
     def _check_settings(self, saved: Mapping[str, Mapping[str, object]]) -> None:
         changed = [
@@ -268,8 +283,8 @@ class Trainer(Generic[Batch]):
                 hint="use the same settings to go on, or remove that folder to start anew",
             )
 
-    def _check_module(self, saved: Mapping[str, Tensor]) -> None:
-        there = {name: value.shape for name, value in saved.items() if name.startswith("module.")}
+    def _check_module(self, saved: Mapping[str, torch.Size]) -> None:
+        there = {name: shape for name, shape in saved.items() if name.startswith("module.")}
         here = {f"module.{name}": p.shape for name, p in self.module.named_parameters()}
         if there != here:
             name = next(name for name in {**here, **there} if here.get(name) != there.get(name))

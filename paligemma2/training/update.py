@@ -20,11 +20,15 @@ _NORMS, _LEAST_NORMS = 100, 20
 class Counters:
     """What went wrong in a run so far, and the norms of its last gradients, by which spikes are known.
 
+    Updates are counted here, examples by whoever makes the batches.
+
     Attributes:
         not_finite: updates left out because the loss or the gradient was not a number.
         spikes: gradients far longer than those before.
         skipped: updates left out in all.
         skipped_in_a_row: of them, the last ones.
+        skipped_examples: examples that could not be used, for which others stood.
+        cut_suffixes: examples whose answer was too long and was cut.
         norms: of the last gradients that were applied.
     """
 
@@ -32,6 +36,8 @@ class Counters:
     spikes: int = 0
     skipped: int = 0
     skipped_in_a_row: int = 0
+    skipped_examples: int = 0
+    cut_suffixes: int = 0
     norms: list[float] = field(default_factory=list)
 
     def as_values(self) -> dict[str, object]:

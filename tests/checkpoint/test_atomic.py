@@ -1,9 +1,10 @@
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from paligemma2.checkpoint.atomic import new_file, new_folder
+from paligemma2.checkpoint.atomic import explained, new_file, new_folder
 from paligemma2.errors import InputError, WorkError
 
 
@@ -92,3 +93,14 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(WorkError, match="Not a directory"), new_folder(tmp_path / "file" / "model"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"), [(errno.ENOSPC, "the disk is full"), (errno.EIO, "Input/output")]
+)
+def test_an_error_of_the_system_is_told_as_ours(tmp_path: Path, number: int, reason: str) -> None:
+    with (
+        pytest.raises(WorkError, match=f"model could not be written: {reason}"),
+        explained(tmp_path / "model"),
+    ):
+        raise OSError(number, os.strerror(number))

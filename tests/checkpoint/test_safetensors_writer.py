@@ -6,7 +6,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from paligemma2.checkpoint.safetensors_writer import WRITABLE, SafetensorsWriter, tensor_bytes
+from paligemma2.checkpoint.safetensors_writer import (
+    WRITABLE,
+    SafetensorsWriter,
+    save_file,
+    tensor_bytes,
+)
 from paligemma2.checkpoint.weights import StoredTensor
 from paligemma2.errors import InputError
 
@@ -61,6 +66,16 @@ def test_a_forgotten_tensor_is_our_own_mistake(tmp_path: Path) -> None:
         SafetensorsWriter(tmp_path, {"a": StoredTensor((2,), torch.float32)}),
     ):
         pass
+
+
+def test_a_single_file_is_read_by_the_library(tmp_path: Path) -> None:
+    tensors = {"turned": torch.arange(6).view(2, 3).T, "number": torch.tensor(2.5), "none": torch.zeros(0, 4)}
+    save_file(tensors, tmp_path / "a.safetensors")
+    read = load_file(tmp_path / "a.safetensors")
+    assert read.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert torch.equal(read[name], tensor)
+        assert read[name].dtype is tensor.dtype
 
 
 def test_bytes_of_a_tensor_are_in_row_order() -> None:

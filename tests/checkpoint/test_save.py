@@ -221,3 +221,18 @@ def test_a_save_that_runs_out_of_room_damages_nothing(tmp_path: Path) -> None:
         save_model(tmp_path / "m", random_model(config), config, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
     assert (tmp_path / "m" / "config.json").read_text() == "old"
+
+
+def test_weights_that_are_held_in_parts_are_brought_together_one_after_another(tmp_path: Path) -> None:
+    config = small_config()
+    model, seen = random_model(config), []
+
+    def gather(parameter: torch.Tensor) -> torch.Tensor:
+        seen.append(parameter)
+        return parameter.detach() * 2
+
+    save_model(tmp_path / "m", model, config, gather=gather)
+    parameters = list(model.parameters())
+    assert [id(parameter) for parameter in seen] == [id(parameter) for parameter in parameters]
+    for loaded, parameter in zip(load_model(tmp_path / "m").model.parameters(), parameters, strict=True):
+        assert torch.equal(loaded, parameter * 2)

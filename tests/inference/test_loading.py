@@ -13,8 +13,16 @@ from paligemma2.inference.loading import load
 from paligemma2.jobs.convert import run as convert
 from paligemma2.model.lora_settings import LoraSettings
 from paligemma2.model.lora_training import add_adapter, add_fresh_adapter, take_out
+from paligemma2.types import Decoding
+from tests.several_processes import in_processes
 from tests.small_adapter import save_random_adapter
 from tests.small_model import save_small_model, small_config
+
+DECODINGS = (
+    Decoding(max_new_tokens=6),
+    Decoding(max_new_tokens=6, method="sample", seed=3, top_p=0.9),
+    Decoding(max_new_tokens=6, method="beam", beams=3),
+)
 
 
 @pytest.mark.parametrize(
@@ -166,3 +174,56 @@ def test_a_folder_of_few_bits_is_not_rounded_again(folder, tmp_path):
     with pytest.raises(InputError, match="cannot be changed or stored again") as raised:
         load(tmp_path / "low", for_training=True)
     assert "only an adapter can be trained on these, with quantize='int8'" in raised.value.hint
+
+
+# Several processes.
+
+
+def answers_of(model, pictures):
+    prompts = ["caption en", "answer en what is this ?"]
+    return [model.generate(pictures, prompts, decoding=each) for each in DECODINGS]
+
+
+def work(folder, pictures):
+    """Answers and scores of a shared model; then what is refused once there are processes."""
+    model = load(folder, device="cpu", tensor_parallel=True)
+    scores = model.score(pictures[0], "caption en", ["cat", "dog cat"])
+    with pytest.raises(InputError, match="device 'mps' cannot be shared") as raised:
+        load(folder, device="mps", tensor_parallel=True)
+    assert "auto, cuda or cpu" in raised.value.hint
+    return {
+        "answers": answers_of(model, pictures),
+        "scores": scores,
+        "heads": model.model.language_model.config.num_kv_heads,
+        "half": load(folder, device="cpu", dtype="bfloat16", tensor_parallel=True).generate(
+            pictures[0], "", 3
+        ),
+    }
+
+
+@pytest.fixture(scope="module")
+def shared(folder, pictures, tmp_path_factory):
+    pair = [str(picture) for picture in pictures[:2]]
+    return in_processes(work, 2, tmp_path_factory.mktemp("two") / "processes", folder, pair)
+
+
+def test_a_shared_model_writes_and_scores_as_one_that_is_whole(shared, folder, pictures):
+    model = load(folder, device="cpu")
+    for result in shared:
+        for mine, whole in zip(result["answers"], answers_of(model, pictures[:2]), strict=True):
+            assert [each.token_ids for each in mine] == [each.token_ids for each in whole]
+        for mine, whole in zip(
+            result["scores"], model.score(pictures[0], "caption en", ["cat", "dog cat"]), strict=True
+        ):
+            assert mine.log_probs == pytest.approx(whole.log_probs, abs=1e-5)
+
+
+def test_the_processes_agree_to_the_last_bit(shared):
+    assert shared[0] == shared[1]
+    assert shared[0]["heads"] == 1
+
+
+def test_a_process_alone_is_told_how_to_start_several(folder):
+    with pytest.raises(InputError, match="tensor_parallel needs several processes") as raised:
+        load(folder, tensor_parallel=True)
+    assert "torchrun --nproc-per-node 2" in raised.value.hint

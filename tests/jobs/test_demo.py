@@ -53,7 +53,7 @@ def test_a_second_demo_replaces_the_first(tmp_path: Path) -> None:
     page = demo.run(tmp_path / "demo", lambda event: None, steps=2)
     assert page.read_text(encoding="utf-8") != "old"
     record = json.loads((tmp_path / "demo" / "sorting_model" / "transfer.json").read_text(encoding="utf-8"))
-    assert record["transfer"]["steps"] == 2
+    assert record["transfer"]["training"]["steps"] == 2
     log = (tmp_path / "demo" / "sorting_model.run" / "log.jsonl").read_text(encoding="utf-8")
     assert len(log.splitlines()) == 1
 

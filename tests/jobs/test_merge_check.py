@@ -98,5 +98,5 @@ def test_a_base_without_a_tokenizer_is_merged_too(tmp_path: Path, folder: Path, 
 
 
 def test_examples_that_are_not_there_are_missed_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is not a folder"):
+    with pytest.raises(DataError, match="does not exist"):
         examples_for(tmp_path / "nowhere", tmp_path / "new")

@@ -5,10 +5,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import gelu
 
-from paligemma2.errors import InputError
+from paligemma2.errors import ConfigError, InputError
+from paligemma2.model import gemma2, recomputed, siglip
 from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.model.prefix_mask import PrefixLayout
+from paligemma2.model.recomputation import Recomputation
 from paligemma2.training.loss import suffix_loss
 
 SmallModel = Callable[..., PaliGemma2Model]
@@ -371,3 +374,121 @@ def test_every_weight_gets_a_gradient_from_the_suffix(small_model: SmallModel) -
         logits[:, 9:-1].log_softmax(-1)[..., 5].sum().backward()
     assert [name for name, weight in model.named_parameters() if weight.grad is None] == []
     assert all(weight.grad.isfinite().all() for weight in model.parameters())
+
+
+# --- training ---------------------------------------------------------------------------------------------
+
+
+def gradients_of(model: PaliGemma2Model, seed: int = 0) -> list[Tensor]:
+    """Loss and gradients of two prompts of unequal length, with dropout if there is any."""
+    ids, layout = padded_prompts()
+    torch.manual_seed(seed)
+    with torch.enable_grad():
+        logits = model(ids, images(2), layout)
+        loss = (logits.log_softmax(-1)[..., 7] * layout.is_valid).sum()
+        return [loss.detach(), *torch.autograd.grad(loss, list(model.parameters()))]
+
+
+def padded_prompts() -> tuple[Tensor, PrefixLayout]:
+    ids = torch.tensor([[IMAGE] * 4 + [2, 7, 8, 9, 10], [IMAGE] * 4 + [2, 11, 12, 0, 0]])
+    is_prefix = torch.tensor([[1] * 6 + [0] * 3, [1] * 6 + [0] * 3]).bool()
+    return ids, PrefixLayout.from_flags(ids > 0, is_prefix)
+
+
+def test_what_training_computes_again_changes_no_gradient(
+    small_model: Callable[..., PaliGemma2Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small_model()
+    ours = gradients_of(model)
+    torch.testing.assert_close(ours[0], gradient_free_loss(model))
+
+    def plain_attention(
+        q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, *_: Any, **how: Any
+    ) -> Tensor:
+        return gemma2.grouped_attention(q, k, v, visible, **how)
+
+    def plain_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        return torch.nn.functional.rms_norm(x, (x.shape[-1],), 1.0 + weight, eps)
+
+    for module in (gemma2, siglip):
+        monkeypatch.setattr(module, "recomputed_attention", plain_attention)
+    monkeypatch.setattr(recomputed, "rms_norm", plain_norm)
+    monkeypatch.setattr(recomputed, "rotate", gemma2.rotate)
+    monkeypatch.setattr(recomputed, "gated_gelu", lambda gate, up: gelu(gate, approximate="tanh") * up)
+    model.language_model.embed_tokens.sparse = False
+    for a, b in zip(ours, gradients_of(model), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def gradient_free_loss(model: PaliGemma2Model) -> Tensor:
+    ids, layout = padded_prompts()
+    return (model(ids, images(2), layout).log_softmax(-1)[..., 7] * layout.is_valid).sum()
+
+
+@pytest.mark.parametrize("recomputation", ["selective", "full"])
+def test_blocks_that_compute_again_give_the_same_gradient_with_dropout(
+    small_model: Callable[..., PaliGemma2Model], recomputation: Recomputation
+) -> None:
+    model = small_model().train()
+    model.prepare_training(dropout=0.2)
+    kept = gradients_of(model)
+    model.prepare_training(dropout=0.2, recomputation=recomputation)
+    for a, b in zip(gradients_of(model), kept, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_dropout_depends_on_the_seed_and_is_off_in_evaluation(
+    small_model: Callable[..., PaliGemma2Model],
+) -> None:
+    model = small_model().train()
+    exact = gradients_of(model)[0]
+    model.prepare_training(dropout=0.2)
+    assert torch.equal(gradients_of(model)[0], gradients_of(model)[0])
+    assert len({gradients_of(model, seed)[0].item() for seed in range(3)} | {exact.item()}) == 4
+    assert torch.equal(gradients_of(model.eval())[0], exact)
+
+
+def test_dropout_follows_the_norm_of_the_attention_and_precedes_that_of_the_mlp(
+    small_model: Callable[..., PaliGemma2Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small_model().train()
+    model.prepare_training(dropout=0.2)
+    layer = model.language_model.layers[0]
+    order: list[str] = []
+    monkeypatch.setattr(layer, "_drop", lambda x: order.append("drop") or x)
+    for name, module in layer.named_children():
+        module.register_forward_hook(lambda *_, name=name: order.append(name))
+    gradient_free_loss(model)
+    after_attention = order[order.index("self_attn") :]
+    assert after_attention == [
+        "self_attn",
+        "post_attention_layernorm",
+        "drop",
+        "pre_feedforward_layernorm",
+        "mlp",
+        "drop",
+        "post_feedforward_layernorm",
+    ]
+
+
+def test_settings_of_training_are_checked(small_model: Callable[..., PaliGemma2Model]) -> None:
+    with pytest.raises(ConfigError, match=r"dropout is 1\.0"):
+        small_model().prepare_training(dropout=1.0)
+    with pytest.raises(ConfigError, match="'some' is unknown"):
+        small_model().prepare_training(recomputation="some")  # type: ignore[arg-type]
+
+
+def test_the_gradient_of_the_table_is_dense_and_counts_both_its_uses(
+    small_model: Callable[..., PaliGemma2Model],
+) -> None:
+    model = small_model()
+    table = model.language_model.embed_tokens.weight
+    ids, layout = padded_prompts()
+    with torch.enable_grad():
+        model(ids, images(2), layout)[..., 5].sum().backward()
+    assert table.grad is not None
+    assert table.grad.layout == torch.strided
+    assert table.grad[5].any()  # as output
+    assert table.grad[8].any()  # as input
+    assert not table.grad[20].any()
+    model.zero_grad()

@@ -131,3 +131,29 @@ def test_shapes_that_differ_are_refused(shape: tuple[int, ...]) -> None:
 def test_a_layout_moves_to_another_device_whole() -> None:
     moved = layout_of([[(1, True), (1, False)]]).to("meta")
     assert {moved.segments.device.type, moved.is_prefix.device.type, moved.positions.device.type} == {"meta"}
+
+
+def test_spans_are_where_the_examples_are() -> None:
+    segments = torch.tensor([[1, 1, 2, 2, 2, 0], [0, 1, 1, 0, 0, 0], [3, 3, 3, 3, 3, 3], [0] * 6])
+    layout = PrefixLayout.from_segments(segments, torch.zeros_like(segments, dtype=torch.bool))
+    assert layout.spans == ((0, 0, 2), (0, 2, 5), (1, 1, 3), (2, 0, 6))
+
+
+def test_what_lies_between_wanted_tokens_is_wanted_too() -> None:
+    segments = torch.tensor([[1, 1, 2, 2, 2, 0], [1, 1, 1, 1, 0, 0]])
+    layout = PrefixLayout.from_segments(segments, torch.ones_like(segments, dtype=torch.bool))
+    is_wanted = torch.tensor([[0, 0, 0, 1, 1, 0], [1, 0, 1, 0, 0, 0]]).bool()
+    examples = layout.examples(is_wanted)
+    assert examples.wanted == ((0, 0, 0), (0, 3, 5), (1, 0, 3))
+    assert examples.places is not None
+    assert examples.places.tolist() == [3, 4, 6, 7, 8]
+    assert examples.wanted_of(torch.arange(12).view(2, 6, 1)).flatten().tolist() == [3, 4, 6, 7, 8]
+
+
+def test_whole_rows_are_computed_where_no_two_examples_share_one() -> None:
+    flags = torch.ones(2, 4, dtype=torch.bool)
+    assert PrefixLayout.from_flags(flags, flags).examples().unasked().spans is None
+    packed = PrefixLayout.from_segments(torch.tensor([[1, 1, 2, 2]]), flags[:1])
+    assert packed.examples().unasked().spans == packed.spans
+    everything = packed.examples().wanted_of(torch.ones(1, 4, 3))
+    assert everything.shape == (1, 4, 3)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from paligemma2.errors import WorkError
@@ -49,6 +50,10 @@ def damage(state: Path, how: str) -> None:
         manifest.unlink()
     elif how == "empty manifest":
         manifest.write_text("")
+    elif how == "rows missing":
+        content = json.loads(manifest.read_text())
+        content["tensors"]["matrix"]["pieces"] = []
+        manifest.write_text(json.dumps(content))
     elif how == "other manifest":
         manifest.write_text(json.dumps({"step": 8}))
     elif how == "binary manifest":
@@ -99,6 +104,7 @@ def test_only_the_newest_states_are_kept_and_nothing_is_left_over(tmp_path: Path
         "no tensors",
         "no manifest",
         "empty manifest",
+        "rows missing",
         "other manifest",
         "binary manifest",
     ],
@@ -199,6 +205,32 @@ def test_a_file_in_the_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(WorkError, match="could not be written"):
         save(tmp_path / "run", 4)
     assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save(tmp_path, 4)
+    for name in (".step-0000008.partial-17", ".step-0000004.old-17"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "state.safetensors").write_bytes(b"half")
+    with caplog.at_level(logging.WARNING):
+        assert load_newest_state(tmp_path) is not None
+    assert caplog.text.count("was left half written and is removed") == 2
+    assert names(tmp_path) == ["step-0000004"]
+
+
+def test_a_state_is_read_only_as_far_as_it_is_asked_for(tmp_path: Path) -> None:
+    state = save(tmp_path, 4)
+    opened = load_newest_state(tmp_path)
+    assert opened is not None
+    (state / "state.safetensors").unlink()
+    assert opened.tensors.shapes["matrix"] == (30, 20)
+    with pytest.raises(FileNotFoundError):
+        opened.tensors["matrix"]
+
+
+def test_nothing_of_a_state_is_a_pickle(tmp_path: Path) -> None:
+    assert names(save(tmp_path, 4)) == ["manifest.json", "state.safetensors"]
+    assert load_file(tmp_path / "step-0000004" / "state.safetensors").keys() == some_tensors().keys()
 
 
 def test_removing_the_states_leaves_the_log(tmp_path: Path) -> None:

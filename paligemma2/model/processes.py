@@ -10,6 +10,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from paligemma2.errors import InputError
 
 _COMMAND = "torchrun --nproc-per-node 2"
+_VARIABLES = {"RANK", "WORLD_SIZE", "LOCAL_RANK"}
 _BACKENDS = {"cuda": "nccl", "cpu": "gloo"}
 
 
@@ -20,24 +21,28 @@ class Processes(NamedTuple):
     device: torch.device
 
 
-def join_processes(device: str) -> Processes:
+def started_with_others() -> bool:
+    """Whether `torchrun` started this process, or it has joined others already."""
+    return dist.is_available() and (dist.is_initialized() or set(os.environ) >= _VARIABLES)
+
+
+def join_processes(device: str, purpose: str = "tensor_parallel") -> Processes:
     """Wait for the other processes of `torchrun` and take this one's GPU, or the CPU.
 
     A process group that is there already is used.
 
     Args:
         device: "cuda", "cpu", or "auto" for CUDA if there is any.
+        purpose: what wants several processes, for the error message.
 
     Raises:
         InputError: there are no processes to join, or no device for this one.
     """
     if not dist.is_available():
+        raise InputError("this build of PyTorch has no torch.distributed", hint=f"go without {purpose}")
+    if not started_with_others():
         raise InputError(
-            "this build of PyTorch has no torch.distributed", hint="load without tensor_parallel"
-        )
-    if not dist.is_initialized() and not {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= set(os.environ):
-        raise InputError(
-            "tensor_parallel needs several processes, and this one runs alone",
+            f"{purpose} needs several processes, and this one runs alone",
             hint=f"start it as `{_COMMAND} SCRIPT` or `{_COMMAND} -m paligemma2 …`",
         )
     kind = _kind_of(device)

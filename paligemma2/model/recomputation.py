@@ -1,0 +1,31 @@
+"""Activation checkpointing: blocks that keep less of what they compute, and compute it again to go back."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+
+Recomputation: TypeAlias = Literal["none", "selective", "full"]
+"""What a block computes again: nothing, all but the products with weights, or everything."""
+
+
+def run_block(block: Callable[..., Tensor], recomputation: Recomputation, *inputs: Any) -> Tensor:
+    """`block(*inputs)`, of which so much is computed again on the way back.
+
+    Random numbers are drawn again as they were, so dropout drops the same.
+    """
+    if recomputation == "none" or not torch.is_grad_enabled():
+        return block(*inputs)
+    options: dict[str, Any] = {"use_reentrant": False}
+    if recomputation == "selective":
+        options["context_fn"] = partial(create_selective_checkpoint_contexts, _keep_products)
+    result: Tensor = checkpoint(block, *inputs, **options)
+    return result
+
+
+def _keep_products(context: object, op: object, *args: object, **kwargs: object) -> CheckpointPolicy:
+    is_product = op in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default)
+    return CheckpointPolicy.MUST_SAVE if is_product else CheckpointPolicy.PREFER_RECOMPUTE

@@ -1,0 +1,59 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from paligemma2.errors import ConfigError, InputError
+from paligemma2.jobs.transfer_config import TransferConfig, configure
+from paligemma2.model.lora_settings import LoraSettings
+from tests.small_model import save_small_model
+
+CONFIG = TransferConfig(model="tiny", data=Path("data"), output=Path("folder") / "new")
+
+
+def test_a_small_model_gets_the_small_recipe_and_its_settings_are_changed() -> None:
+    settings = ["training.steps=5", "lora.rank=3", "evaluation.every=2", "rules.faults=skip"]
+    config = configure("tiny", Path("data"), Path("new"), settings=settings)
+    assert (config.recipe, config.training.batch_size, config.training.steps) == ("small", 16, 5)
+    assert config.lora == LoraSettings(rank=3)
+    assert config.evaluation.every == 2
+    assert config.rules.faults == "skip"
+
+
+def test_a_named_recipe_brings_all_that_belongs_to_it(tmp_path: Path) -> None:
+    config = configure(str(save_small_model(tmp_path)), Path("data"), Path("new"), recipe="scienceqa")
+    assert (config.recipe, config.epochs, config.rules.text_length) == ("scienceqa", 20, 512)
+    assert config.training.freeze == ("image",)
+    assert not config.has_final_cap
+    assert config.num_steps(8315) == round(20 * 8315 / 128)
+
+
+def test_an_unknown_recipe_model_or_setting_is_told() -> None:
+    with pytest.raises(InputError, match="there is no recipe 'nothing'"):
+        configure("tiny", Path("data"), Path("new"), recipe="nothing")
+    with pytest.raises(InputError, match="nowhere"):
+        configure("nowhere", Path("data"), Path("new"))
+    with pytest.raises(ConfigError, match="no setting 'learning_rate'") as raised:
+        configure("tiny", Path("data"), Path("new"), settings=["learning_rate=1"])
+    assert "training.learning_rate" in raised.value.hint
+
+
+@pytest.mark.parametrize(("epochs", "expected"), [(None, 300), (1.0, 6), (0.01, 1), (2.5, 16)])
+def test_epochs_give_the_number_of_updates(epochs: float | None, expected: int) -> None:
+    assert replace(CONFIG, epochs=epochs).num_steps(100) == expected
+
+
+def test_weights_of_few_bits_are_not_trained_themselves() -> None:
+    with pytest.raises(ConfigError, match="weights of few bits cannot be trained") as raised:
+        replace(CONFIG, quantize="int4")
+    assert "lora.rank" in raised.value.hint
+    assert replace(CONFIG, quantize="int4", lora=LoraSettings()).quantize == "int4"
+
+
+def test_epochs_must_be_above_zero() -> None:
+    with pytest.raises(ConfigError, match="epochs is 0"):
+        replace(CONFIG, epochs=0)
+
+
+def test_the_folder_of_the_run_stands_beside_the_output() -> None:
+    assert CONFIG.run_folder == Path("folder") / "new.run"
