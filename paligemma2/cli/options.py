@@ -49,6 +49,13 @@ RecipeSettings = Annotated[
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Updates.", show_default="by recipe")]
 Seed = Annotated[int, typer.Option("--seed", help="Of the order of the examples and of everything random.")]
 NumWorkers = Annotated[int, typer.Option("--num-workers", min=0, help="Processes that read pictures ahead.")]
+KeepWeights = Annotated[
+    str,
+    typer.Option(
+        "--keep",
+        help="Of several runs: best keeps the weights of the best alone, to save space; all those of all.",
+    ),
+]
 Track = Annotated[
     str | None,
     typer.Option("--track", help="Also send the numbers to trackio, wandb or tensorboard.", metavar="TOOL"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from paligemma2.cli.options import (
+    KeepWeights,
     Model,
     NumWorkers,
     RecipeName,
@@ -43,9 +44,7 @@ def sweep(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each combination.")] = 1,
     seed: Seed = 0,
-    keep: Annotated[
-        str, typer.Option(help="best: the weights of the best run alone, to save space; all: of all runs.")
-    ] = "best",
+    keep: KeepWeights = "best",
     steps: Steps = None,
     num_workers: NumWorkers = 1,
     track: Track = None,

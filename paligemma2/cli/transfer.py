@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from paligemma2.cli.options import (
+    KeepWeights,
     Model,
     NumWorkers,
     RecipeName,
@@ -45,6 +46,7 @@ def transfer(
         int | None,
         typer.Option(min=1, help="So many runs from --seed on, each in its folder inside of --output."),
     ] = None,
+    keep: KeepWeights = "best",
     num_workers: NumWorkers = 1,
     track: Track = None,
 ) -> None:
@@ -75,7 +77,7 @@ def transfer(
         model, tuple(map(parse_source, data)), output, recipe=recipe, settings=[*given, *(settings or ())]
     )
     if seeds is not None:
-        run_sweep(config, seeds=seeds)
+        run_sweep(config, seeds=seeds, keep=keep)
         return
     with training_bar() as on_progress:
         report = run(config, on_progress, lambda message: print_note("transfer", message), show_evaluation)

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import logging
 import math
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,18 @@ def test_the_log_and_the_callback_tell_the_same(tmp_path: Path) -> None:
     assert lines == [dataclasses.asdict(progress) for progress in seen]
     assert [progress.step for progress in seen] == [5, 10, 12]
     assert all(progress.examples_per_second > 0 for progress in seen)
+
+
+def test_what_takes_time_beside_the_training_does_not_count_as_slow_training() -> None:
+    def evaluate(step: int) -> bool:
+        time.sleep(0.2)
+        return False
+
+    seen: list[Progress] = []
+    toy, recipe = Toy(), toy_recipe(steps=10)
+    Trainer(toy, recipe, toy.loss, on_progress=seen.append, on_step=evaluate).fit(toy_batches())
+    assert seen[-1].examples_per_second > 2 * recipe.batch_size / 0.2
+    assert seen[-1].seconds > 9 * 0.2
 
 
 def test_a_line_of_the_log_has_the_mean_loss_since_the_one_before(tmp_path: Path) -> None:
