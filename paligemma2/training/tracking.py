@@ -135,12 +135,13 @@ class _Wandb:
         tool = require(settings.tool, extra=None)
         own = {"id": name, "dir": str(folder)} if settings.tool == "wandb" else {"embed": False}
         self._run = tool.init(project=settings.project, name=name, config=dict(record), resume="allow", **own)
+        self._finish = tool.finish  # that of the run alone would let trackio finish it again at exit
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log(dict(values), step=step)
 
     def finish(self) -> None:
-        self._run.finish()
+        self._finish()
 
 
 class _TensorBoard:
