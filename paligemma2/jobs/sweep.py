@@ -23,7 +23,7 @@ from paligemma2.jobs.sweep_table import (
 )
 from paligemma2.jobs.transfer_evaluation import OnEvaluation
 from paligemma2.jobs.transfer_page import PAGE
-from paligemma2.jobs.transfer_start import share_start
+from paligemma2.jobs.transfer_start import are_scored_alike, share_start
 from paligemma2.jobs.versions import versions
 from paligemma2.training.best_weights import remove_best
 from paligemma2.training.checkpointing import remove_states
@@ -80,18 +80,21 @@ def run(
     """
     runs = planned_runs(config)
     _prepare(config)
+    folders = [planned.config.run_folder for planned in runs]
     results: list[RunResult] = []
     for number, planned in enumerate(runs, start=1):
         result = _finished(planned)
         on_event(f"run {number} of {len(runs)}: {planned.name}{' is finished' if result else ''}")
         if result is None:
-            share_start([each.config.run_folder for each in runs], planned.config.run_folder)
+            share_start(folders, planned.config.run_folder)
             result = _run(planned, on_progress, on_event, on_evaluation)
         results.append(result)
         if config.keep == "best":
             results = _with_best_weights(config, results)
         report = _report(config, results)
         _write(config, report)
+    if not are_scored_alike(folders):
+        on_event("the runs were not scored on the same held-out examples: their scores do not compare")
     return report
 
 

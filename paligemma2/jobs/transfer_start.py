@@ -48,6 +48,15 @@ def share_start(run_folders: Iterable[Path], to: Path) -> None:
         shutil.copyfile(known, to / _START)
 
 
+def are_scored_alike(run_folders: Iterable[Path]) -> bool:
+    """Whether all runs that have begun were scored on the same held-out examples."""
+    paths = [folder / _START for folder in run_folders]
+    known = {
+        json.loads(path.read_text(encoding="utf-8"))["of"]["held_out"] for path in paths if path.exists()
+    }
+    return len(known) < 2
+
+
 def _digest(examples: Sequence[Example]) -> str:
     digest = hashlib.sha256()
     for example in examples:

@@ -115,6 +115,18 @@ def test_finished_runs_with_other_settings_are_not_taken_for_these(config: Sweep
         sweep.run(other, quiet)
 
 
+def test_scores_on_other_held_out_examples_are_told_not_to_compare(config: SweepConfig) -> None:
+    events: list[str] = []
+    sweep.run(replace(config, seeds=1), quiet, events.append)
+    assert not any("do not compare" in event for event in events)
+    assert isinstance(config.base.data, Path)
+    held_out = config.base.data / "_annotations.valid.jsonl"
+    held_out.write_text(held_out.read_text().replace("a cat", "a dog"))
+    sweep.run(config, quiet, events.append)
+    assert events.count("scoring the start") == 2
+    assert any("do not compare" in event for event in events)
+
+
 def test_what_is_not_a_sweep_is_left_alone(config: SweepConfig) -> None:
     config.base.output.mkdir()
     (config.base.output / "mine").write_text("mine")
