@@ -28,7 +28,7 @@ def data_check(
         str | None, typer.Option("--format", help="Of the data; found out where not given.")
     ] = None,
     text_length: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of text that training keeps; all where not given.")
+        int | None, typer.Option(min=1, help="Longest text in tokens, as in recipes; all where not given.")
     ] = None,
     limit: Annotated[
         int, typer.Option(min=0, help="Findings of each kind that are listed; 0 lists all.")

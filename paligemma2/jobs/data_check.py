@@ -13,6 +13,7 @@ from paligemma2.data.doctor.doctor import DataReport, Doctor
 from paligemma2.data.registry import open_data
 from paligemma2.data.row_tasks import to_text
 from paligemma2.data.rows import DataRow, UnusableRow, one_per_answer
+from paligemma2.data.training_data import DataRules
 from paligemma2.errors import DataError, InputError
 from paligemma2.processing.processor import Processor
 
@@ -25,7 +26,8 @@ class DataCheckConfig:
         source: folder or file of the data set.
         model: "tiny", a folder, a `.npz` or a hub id; only its configuration and tokenizer are read.
         format: of the data, a name of `FORMATS`; None finds it out.
-        text_length: tokens of text that training keeps; None for all that the model's context holds.
+        text_length: longest text in tokens without eos, as in the recipes (`DataRules.text_length`); None for
+            all that the model's context holds.
         limit: how many findings of a kind are kept, 0 for all; all are counted.
         num_first: how many of the first rows are shown token by token, beside the odd ones; 0 shows none.
         num_workers: processes that decode pictures.
@@ -66,7 +68,7 @@ def run(config: DataCheckConfig, *, on_row: Callable[[int], None] | None = None)
     """
     doctor = Doctor(
         _processor(config.model),
-        text_length=config.text_length,
+        text_length=DataRules(text_length=config.text_length).max_text_tokens,
         limit=config.limit,
         num_first=config.num_first,
     )

@@ -261,14 +261,19 @@ class GemmaDecoder(nn.Module):
         self.recomputation: Recomputation = "none"
         # Zeros: random numbers on the meta device would import PyTorch's compiler, which takes a second.
         table = torch.zeros(config.vocab_size, config.hidden_size)
-        # Sparse: the gradient of the rows looked up is added to that of the output layer, which has all rows.
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, _weight=table, sparse=True)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, _weight=table)
         self.layers = nn.ModuleList(GemmaLayer(config, layer) for layer in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def embed(self, token_ids: Tensor) -> Tensor:
-        """Scaled text embeddings, rounded as their dtype is: int64 [batch, seq] to [batch, seq, width]."""
-        x: Tensor = self.embed_tokens(token_ids)
+    def embed(self, token_ids: Tensor, table: Tensor | None = None) -> Tensor:
+        """Scaled text embeddings, rounded as their dtype is: int64 [batch, seq] to [batch, seq, width].
+
+        With `table` rows are looked up there instead, and its gradient is sparse.
+        """
+        looked_up = (
+            self.embed_tokens(token_ids) if table is None else F.embedding(token_ids, table, sparse=True)
+        )
+        x: Tensor = looked_up
         if self.config.round_embedding_scale:
             x = x * torch.tensor(self.config.scale, dtype=x.dtype, device=x.device)
         else:

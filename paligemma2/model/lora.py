@@ -117,7 +117,9 @@ class LoraLinear(nn.Module):
             if place is None:
                 continue
             if rows is None:
-                y += self._change(place, x)
+                change = self._change(place, x)
+                # In training not in place: a product that is kept for the way back must stay what it was.
+                y = y + change if torch.is_grad_enabled() else y.add_(change)
             else:
                 assert len(x) == num_rows, (len(x), num_rows)
                 y.index_add_(0, rows, self._change(place, x[rows]))

@@ -47,11 +47,14 @@ def quantize(weight: Tensor, bits: Bits) -> LowBits:
 
 
 def restore(low: LowBits, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The weights that the numbers stand for, [out, in]."""
+    """The weights that the numbers stand for, [out, in], each rounded once."""
+    numbers, scales = low.numbers.to(dtype), low.scales.to(dtype)
     if low.scales.shape[1] == 1:
-        return low.numbers.to(dtype) * low.scales.to(dtype)
-    scales = low.scales.repeat_interleave(GROUP, dim=1)[:, : low.numbers.shape[1]]
-    return (low.numbers.float() * scales.float()).to(dtype)
+        return numbers.mul_(scales)
+    rows, columns = numbers.shape
+    if columns % GROUP == 0:
+        return numbers.view(rows, -1, GROUP).mul_(scales[..., None]).view(rows, columns)
+    return numbers.mul_(scales.repeat_interleave(GROUP, dim=1)[:, :columns])
 
 
 def round_activations(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,8 +74,8 @@ def pair_up(numbers: Tensor) -> Tensor:
 
 def take_apart(pairs: Tensor) -> Tensor:
     """The inverse of `pair_up`."""
-    both = torch.stack((pairs & 15, pairs >> 4), dim=-1)
-    return both.flatten(1).to(torch.int8) - 8
+    both = torch.stack((pairs & 15, pairs >> 4), dim=-1).view(torch.int8)
+    return both.flatten(1).sub_(8)
 
 
 def _quantize_rows(rows: Tensor, bits: Bits) -> tuple[Tensor, Tensor]:

@@ -91,12 +91,13 @@ class PaliGemma2Model(nn.Module):
         projected: Tensor = self.multi_modal_projector(encoded)
         return projected
 
-    def embed(self, token_ids: Tensor, image_tokens: Tensor | None) -> Tensor:
+    def embed(self, token_ids: Tensor, image_tokens: Tensor | None, table: Tensor | None = None) -> Tensor:
         """Embeddings of a batch, with image tokens put into their slots in order.
 
         Args:
             token_ids: int64 [batch, seq]; slots of images hold `config.image_token_id`.
             image_tokens: [images, num_image_tokens, width] in the order of their slots, or None.
+            table: see `GemmaDecoder.embed`.
 
         Returns:
             [batch, seq, width].
@@ -106,7 +107,7 @@ class PaliGemma2Model(nn.Module):
         """
         is_image = token_ids == self.config.image_token_id
         # The <image> id may lie beyond the last row (257152-row tables), so it is never looked up.
-        x = self.language_model.embed(token_ids.masked_fill(is_image, self.config.pad_token_id))
+        x = self.language_model.embed(token_ids.masked_fill(is_image, self.config.pad_token_id), table)
         num_slots = int(is_image.sum())
         num_tokens = 0 if image_tokens is None else image_tokens.shape[0] * image_tokens.shape[1]
         if num_slots != num_tokens:
@@ -126,6 +127,7 @@ class PaliGemma2Model(nn.Module):
         image_tokens: Tensor | None,
         layout: PrefixLayout,
         examples: Examples | None = None,
+        table: Tensor | None = None,
     ) -> Tensor:
         """Hidden states after the final norm.
 
@@ -134,11 +136,12 @@ class PaliGemma2Model(nn.Module):
             image_tokens: see `embed`.
             layout: who may see whom.
             examples: of the layout, with the tokens that are wanted; None asks for all.
+            table: see `embed`.
 
         Returns:
             [batch, seq, width], or [1, wanted tokens, width].
         """
-        x = self.embed(token_ids, image_tokens)
+        x = self.embed(token_ids, image_tokens, table)
         return self.language_model(x, layout.positions, layout.dense, examples=examples)
 
     def forward(self, token_ids: Tensor, pixel_values: Tensor | None, layout: PrefixLayout) -> Tensor:

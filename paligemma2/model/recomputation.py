@@ -1,6 +1,7 @@
 """Activation checkpointing: blocks that keep less of what they compute, and compute it again to go back."""
 
 from collections.abc import Callable
+from contextvars import copy_context
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
@@ -15,14 +16,20 @@ Recomputation: TypeAlias = Literal["none", "selective", "full"]
 def run_block(block: Callable[..., Tensor], recomputation: Recomputation, *inputs: Any) -> Tensor:
     """`block(*inputs)`, of which so much is computed again on the way back.
 
-    Random numbers are drawn again as they were, so dropout drops the same.
+    Random numbers are drawn again as they were, so dropout drops the same, and context variables are again
+    what they were: the adapters that rows go through.
     """
     if recomputation == "none" or not torch.is_grad_enabled():
         return block(*inputs)
     options: dict[str, Any] = {"use_reentrant": False}
     if recomputation == "selective":
         options["context_fn"] = partial(create_selective_checkpoint_contexts, _keep_products)
-    result: Tensor = checkpoint(block, *inputs, **options)
+    context = copy_context()
+
+    def run(*inputs: Any) -> Tensor:
+        return context.copy().run(block, *inputs)
+
+    result: Tensor = checkpoint(run, *inputs, **options)
     return result
 
 

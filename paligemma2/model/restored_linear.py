@@ -14,8 +14,8 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from paligemma2.model.low_bit import LowBits, pair_up, restore, take_apart
 
-_RESTORED_AT_ONCE = 2**22
-"""Numbers: 17 MB in float32, which a CPU restores up to three times as fast as a whole matrix."""
+_RESTORED_AT_ONCE = {"cpu": 2**20, "cuda": 2**24}
+"""Numbers, by device: on a CPU few stay in the cache, a GPU wants fewer and larger products."""
 
 
 class _FrozenWeight:
@@ -42,7 +42,8 @@ class _FrozenWeight:
 
     def slices(self) -> Iterator[slice]:
         """Of the rows, as many as are restored at once."""
-        size = max(1, _RESTORED_AT_ONCE // self._num_columns)
+        at_once = _RESTORED_AT_ONCE.get(self._numbers.device.type, _RESTORED_AT_ONCE["cuda"])
+        size = max(1, at_once // self._num_columns)
         for start in range(0, self.num_rows, size):
             yield slice(start, min(start + size, self.num_rows))
 
@@ -121,6 +122,14 @@ class RestoredTable(nn.Module):
         """The rows of these tokens: int64 [...] to [..., width]."""
         rows = self._weight.rows(token_ids.flatten(), self._dtype)
         return rows.view(*token_ids.shape, -1)
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return self._weight.num_rows
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        """Some rows, for a loss that takes some at a time: float32 [rows, width]."""
+        return self._weight.rows(rows, torch.float32)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The product with every row: [..., width] to float32 [..., rows]."""

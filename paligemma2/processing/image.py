@@ -126,7 +126,8 @@ def image_to_array(image: Image.Image, size: int, resize: Resize = HF) -> NDArra
 
 def scale_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """uint8 [height, width, 3] as float32 [3, height, width] in [-1, 1]."""
-    return np.ascontiguousarray(_SCALED[pixels].transpose(2, 0, 1))
+    # Bytes are turned before they become four times as many, and none can be out of range.
+    return np.take(_SCALED, np.ascontiguousarray(pixels.transpose(2, 0, 1)), mode="clip")
 
 
 def _resize_as_big_vision(

@@ -1,7 +1,8 @@
 """What a training step minimises: the loss of a model on the suffixes of a batch."""
 
+import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from paligemma2.errors import InputError
 from paligemma2.model.gemma2 import OutputTable
@@ -9,7 +10,7 @@ from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.processing.processor import ModelInputs
 from paligemma2.training.image_cache import ImageCache
 from paligemma2.training.loss import Average, LocationSpread, count_examples, loss_shares, token_losses
-from paligemma2.training.table_loss import table_loss
+from paligemma2.training.table_loss import table_loss, tie
 
 
 class SuffixObjective:
@@ -64,10 +65,11 @@ class SuffixObjective:
         shares, next_ids = (each.flatten()[examples.places].to(device) for each in (shares, next_ids))
         encoded = self._encode(inputs.pixel_values)
         inputs = inputs.to(device)
+        looked_up, multiplied = self._table()
         hidden = self.model.hidden_states(
-            inputs.token_ids, encoded[inputs.image_index], inputs.layout, examples.to(device)
+            inputs.token_ids, encoded[inputs.image_index], inputs.layout, examples.to(device), looked_up
         )
-        return self._loss(hidden[0], next_ids, shares)
+        return self._loss(hidden[0], multiplied, next_ids, shares)
 
     def weight_of(self, inputs: ModelInputs) -> float:
         """How much this batch counts in the mean over a larger one: its examples, or its suffix tokens.
@@ -85,9 +87,19 @@ class SuffixObjective:
             return self.image_cache.encode(self.model, pixel_values)
         return self.model.encode_images(pixel_values.to(self.model.device))
 
-    def _loss(self, hidden: Tensor, targets: Tensor, shares: Tensor) -> Tensor:
+    def _table(self) -> tuple[Tensor | None, Tensor | None]:
+        """Where to look rows up, if not in the model's own table, and the output layer, if it is a matrix."""
+        table: nn.Module = self.model.language_model.embed_tokens
+        if isinstance(table, OutputTable):
+            return None, None
+        weight = self.model.language_model.embed_tokens.weight
+        if weight.requires_grad and torch.is_grad_enabled():
+            return tie(weight)
+        return None, weight
+
+    def _loss(self, hidden: Tensor, table: Tensor | None, targets: Tensor, shares: Tensor) -> Tensor:
         decoder = self.model.language_model
-        if isinstance(decoder.embed_tokens, OutputTable):
+        if table is None:
             losses = token_losses(
                 decoder.logits(hidden),
                 targets,
@@ -97,7 +109,7 @@ class SuffixObjective:
             return (losses * shares).sum()
         return table_loss(
             hidden,
-            decoder.embed_tokens.weight,
+            table,
             targets,
             shares,
             final_cap=decoder.config.final_cap,

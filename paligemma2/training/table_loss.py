@@ -65,6 +65,26 @@ def table_loss(
     return loss
 
 
+def tie(table: Tensor) -> tuple[Tensor, Tensor]:
+    """A table of embeddings twice, to look rows up sparsely and for `table_loss`, with one gradient of both.
+
+    Autograd would add the two up in a third table; here the rows looked up are added to what the loss gives.
+    """
+    looked_up, multiplied = _Tie.apply(table)  # type: ignore[no-untyped-call]
+    return looked_up, multiplied
+
+
+class _Tie(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, table: Tensor) -> tuple[Tensor, Tensor]:
+        return table.view_as(table), table.view_as(table)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, looked_up: Tensor, multiplied: Tensor) -> Tensor:
+        return multiplied.index_add_(0, looked_up._indices()[0], looked_up._values())
+
+
 class _Settings(NamedTuple):
     dtype: torch.dtype
     cap: float | None
@@ -110,15 +130,16 @@ class _TableLoss(torch.autograd.Function):
             if needs_hidden or needs_table:
                 part = None if grad_hidden is None else grad_hidden[some]
                 _add_gradients(products, log_totals, tokens, table, settings, part, grad_table)
-        ctx.save_for_backward(None if grad_hidden is None else grad_hidden.to(hidden.dtype), grad_table)
+        ctx.gradients = (None if grad_hidden is None else grad_hidden.to(hidden.dtype), grad_table)
         return loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        # Not multiplied by one: what is saved is then the gradient itself, and the table's is gigabytes.
-        is_one = grad.item() == 1.0
-        gradients = (each if each is None or is_one else each * grad for each in ctx.saved_tensors)
+        assert ctx.gradients is not None, "a second way back through the same loss"
+        gradients, ctx.gradients = ctx.gradients, None  # given away: the table's is gigabytes
+        if grad.item() != 1.0:
+            gradients = tuple(each if each is None else each.mul_(grad) for each in gradients)
         return (*gradients, None, None, None, None)
 
 

@@ -178,6 +178,23 @@ def test_a_worker_that_dies_while_nobody_waits_for_it_is_told_with_the_next_batc
         next(batches)
 
 
+def test_outside_of_the_main_thread_a_dead_worker_is_noticed_too() -> None:
+    caught: list[Exception] = []
+
+    def run() -> None:
+        batches = load_batches(make_large, 0, 10**6, num_workers=1)
+        os.kill(next(batches).process, signal.SIGKILL)
+        try:
+            rest_of(batches)
+        except WorkError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(timeout=30)
+    assert len(caught) == 1
+
+
 def test_the_death_of_a_process_that_is_no_worker_is_passed_on() -> None:
     told: list[int] = []
     before = signal.signal(signal.SIGCHLD, lambda number, frame: told.append(number))

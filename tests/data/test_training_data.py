@@ -177,6 +177,23 @@ def test_tars_and_folders_give_the_same_batches(tmp_path: Path, processor: Proce
         assert same(data.batch(step), reference.batch(step))
 
 
+def test_many_shards_are_read_in_place(tmp_path: Path, processor: Processor) -> None:
+    rows = text_rows(tmp_path / "pictures", [("what is this ?", str(number)) for number in range(18)])
+    train = [row for row in rows if row.split == "train"]
+    write_rows("tar", tmp_path / "one", train)
+    for number, row in enumerate(train):
+        write_rows("tar", tmp_path / "each" / str(number), [row])
+        shard = tmp_path / "each" / str(number) / "train-000000.tar"
+        shard.rename(tmp_path / "each" / f"train-{number:06d}.tar")
+    one, each = (
+        open_training_data([DataSource(path=tmp_path / name)], processor, batch_size=4, seed=0)
+        for name in ("one", "each")
+    )
+    assert len(each.sources[0]) == 6
+    for inputs, step in zip(each.batches(0, 5, num_workers=1), range(5), strict=True):
+        assert same(inputs, one.batch(step))
+
+
 def test_a_damaged_picture_is_an_error_that_names_its_example(tmp_path: Path, processor: Processor) -> None:
     rows = examples(tmp_path, 4)
     Path(str(rows[2].images[0])).write_bytes(b"")

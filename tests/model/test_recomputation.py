@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from paligemma2.model.lora import LoraLinear, using_adapters
 from paligemma2.model.recomputation import Recomputation, run_block
 
 
@@ -66,3 +67,18 @@ def test_without_gradients_nothing_is_prepared() -> None:
     with torch.no_grad():
         run_block(block, "full", torch.randn(4, 6))
     assert block.calls == 1
+
+
+@pytest.mark.parametrize("recomputation", ["selective", "full"])
+def test_what_is_computed_again_goes_through_the_same_adapters(recomputation: Recomputation) -> None:
+    torch.manual_seed(0)
+    layer, x = LoraLinear(nn.Linear(6, 5)), torch.randn(4, 6, requires_grad=True)
+    layer.add("new", torch.randn(2, 6), torch.randn(5, 2), 0.5)
+    gradients = []
+    for each in ("none", recomputation):
+        with using_adapters(["new"], x.device):
+            y = run_block(layer, each, x)  # type: ignore[arg-type]
+        gradients.append(torch.autograd.grad(y.square().sum(), [x, *layer.parameters()]))
+    for a, b in zip(*gradients, strict=True):
+        assert torch.equal(a, b)
+        assert a.any()

@@ -25,7 +25,7 @@ def _gradients() -> Iterator[None]:
 @pytest.fixture(params=[None, 3], ids=["at once", "three rows at once"])
 def rows_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int | None:
     if request.param is not None:
-        monkeypatch.setattr(restored_linear, "_RESTORED_AT_ONCE", request.param * 256)
+        monkeypatch.setitem(restored_linear._RESTORED_AT_ONCE, "cpu", request.param * 256)
     return request.param
 
 
@@ -110,6 +110,8 @@ def test_a_table_gives_its_rows_and_lets_gradients_through_the_product_with_them
     rows = table(ids)
     assert rows.dtype == dtype
     assert torch.equal(rows, restore(low, dtype)[ids])
+    assert len(table) == 50
+    assert torch.equal(table[40:60], restore(low)[40:])
     hidden = random_x(2, 3, 12, dtype=dtype)
     logits, gradient = result_and_gradient(table.logits, hidden)  # type: ignore[arg-type]
     weight = restore(low, dtype)
@@ -132,7 +134,7 @@ def test_nothing_but_the_few_bits_is_kept(bits: Bits) -> None:
 
 
 def test_never_more_rows_are_floats_than_are_restored_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(restored_linear, "_RESTORED_AT_ONCE", 5 * 256)
+    monkeypatch.setitem(restored_linear._RESTORED_AT_ONCE, "cpu", 5 * 256)
     restored, plain = [], restored_linear.restore
     monkeypatch.setattr(
         restored_linear, "restore", lambda low, dtype: restored.append(len(low.numbers)) or plain(low, dtype)

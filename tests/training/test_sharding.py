@@ -23,7 +23,7 @@ from paligemma2.training.objective import SuffixObjective
 from paligemma2.training.sharding import fill_shards, save_shared_model, shard, share_of, whole
 from paligemma2.training.trainer import Progress, Trainer
 from tests.several_processes import in_processes
-from tests.training.shared_run import adapted_model, mesh_of_all, recipe, run
+from tests.training.shared_run import adapted_model, mesh_of_all, recipe, recomputing_model, run
 from tests.training.small_model import SMALL, small_model
 from tests.training.test_checkpointing import largest_file
 
@@ -37,6 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "token": {"average": "token"},
     "adapter": {"make": adapted_model},
     "parts of a batch": {"parts": 2, "average": "token"},
+    "recomputation": {"make": recomputing_model},
     "bfloat16": {"compute_dtype": torch.bfloat16},
     "adapter of a bfloat16 model": {
         "make": partial(adapted_model, torch.bfloat16),
