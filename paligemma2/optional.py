@@ -6,8 +6,8 @@ from types import ModuleType
 from paligemma2.errors import MissingExtra
 
 
-def require(module: str, *, extra: str) -> ModuleType:
-    """The imported `module`, or an error that names the extra to install.
+def require(module: str, *, extra: str | None) -> ModuleType:
+    """The imported `module`, or an error that names the extra to install, or the library where there is none.
 
     Raises:
         MissingExtra: the library is not installed.
@@ -17,5 +17,5 @@ def require(module: str, *, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         raise MissingExtra(
             f"this needs the library {module!r}, which is not installed",
-            hint=f"pip install 'paligemma2[{extra}]'",
+            hint=f"pip install {module}" if extra is None else f"pip install 'paligemma2[{extra}]'",
         ) from error

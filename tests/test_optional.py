@@ -13,3 +13,8 @@ def test_an_installed_library_is_imported() -> None:
 def test_a_missing_library_names_the_extra_to_install() -> None:
     with pytest.raises(MissingExtra, match=r"no_such_library.*pip install 'paligemma2\[pretrain\]'"):
         require("no_such_library", extra="pretrain")
+
+
+def test_a_missing_library_without_an_extra_is_named_itself() -> None:
+    with pytest.raises(MissingExtra, match=r"pip install no_such_library\)"):
+        require("no_such_library", extra=None)

@@ -11,7 +11,17 @@ from paligemma2 import errors
 
 # Processor seconds, not those of the clock: other programs on the machine must not fail the test.
 LIMIT_SECONDS = 0.5
-VERBS = ("predict", "transfer", "inspect", "convert", "demo", "pretrain", "data check", "data convert")
+VERBS = (
+    "predict",
+    "transfer",
+    "sweep",
+    "inspect",
+    "convert",
+    "demo",
+    "pretrain",
+    "data check",
+    "data convert",
+)
 HELP = """
 import sys
 from paligemma2.cli.main import main

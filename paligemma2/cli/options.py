@@ -28,6 +28,38 @@ Source = Annotated[
 Quantize = Annotated[
     str | None, typer.Option(help="int8, int4 or w8a8: weights of 8 or 4 bits.", show_default="as they are")
 ]
+TrainingData = Annotated[
+    list[str],
+    typer.Option(
+        "--data",
+        help="Data set in any format that `data convert` reads; several with weights are a mixture.",
+        metavar="PATH[=WEIGHT]",
+    ),
+]
+RecipeName = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe", help="As cococap; `own` is for data of your own.", show_default="by the size of the model"
+    ),
+]
+RecipeSettings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="As training.learning_rate=3e-6 or lora.rank=8.", metavar="NAME=VALUE"),
+]
+Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Updates.", show_default="by recipe")]
+Seed = Annotated[int, typer.Option("--seed", help="Of the order of the examples and of everything random.")]
+NumWorkers = Annotated[int, typer.Option("--num-workers", min=0, help="Processes that read pictures ahead.")]
+KeepWeights = Annotated[
+    str,
+    typer.Option(
+        "--keep",
+        help="Of several runs: best keeps the weights of the best alone, to save space; all those of all.",
+    ),
+]
+Track = Annotated[
+    str | None,
+    typer.Option("--track", help="Also send the numbers to trackio, wandb or tensorboard.", metavar="TOOL"),
+]
 _DTYPES = ("float32", "bfloat16", "float16")
 
 

@@ -4,7 +4,7 @@ Results go to stdout, all else to stderr. Bars are drawn on a terminal only; els
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -205,3 +205,11 @@ def print_table(rows: Mapping[str, str], *, title: str = "") -> None:
     for name, value in rows.items():
         table.add_row(Text(name), Text(value))
     Console(highlight=False).print(table)
+
+
+def print_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write rows of numbers and short words under a header to stdout, each on one line."""
+    lines = [header, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    for line in lines:
+        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import jinja2
 from PIL import Image
 
+from paligemma2.drawing.chart import HEIGHT, WIDTH, Chart, plot
 from paligemma2.errors import InputError
 
 PIXEL_ART_BELOW = 160  # pictures narrower than this are enlarged without blur
@@ -47,10 +48,11 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of a page: a title, lines of text, pictures side by side, a table."""
+    """A part of a page: a title, lines of text, charts and pictures side by side, a table."""
 
     title: str
     lines: tuple[str, ...] = ()
+    charts: tuple[Chart, ...] = ()
     pictures: tuple[Picture, ...] = ()
     table: Table | None = None
 
@@ -66,7 +68,10 @@ def render_page(title: str, sections: Sequence[Section]) -> str:
 
 
 def page_environment() -> jinja2.Environment:
-    """Where the templates of pages are found; text is escaped, `data_url` is a filter for pictures."""
+    """Where the templates of pages are found; text is escaped.
+
+    `data_url` is a filter for pictures, `plot` one for charts.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("paligemma2.assets", "templates"),
         autoescape=True,
@@ -75,6 +80,8 @@ def page_environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["data_url"] = _data_url
+    environment.filters["plot"] = plot
+    environment.globals |= {"chart_width": WIDTH, "chart_height": HEIGHT}
     return environment
 
 

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from paligemma2.checkpoint.adapter import save_adapter
 from paligemma2.checkpoint.atomic import write_json
@@ -15,6 +17,8 @@ from paligemma2.inference.loading import load
 from paligemma2.inference.predictor import PaliGemma2
 from paligemma2.jobs.transfer_config import TransferConfig
 from paligemma2.jobs.transfer_evaluation import Evaluation, Evaluator, OnEvaluation
+from paligemma2.jobs.transfer_page import RUN, Shown, reported
+from paligemma2.jobs.transfer_start import start_score
 from paligemma2.jobs.versions import versions
 from paligemma2.model.lora_training import adapter_in, add_fresh_adapter
 from paligemma2.model.paligemma2 import drop_final_cap
@@ -25,10 +29,12 @@ from paligemma2.training.micro_batches import in_parts
 from paligemma2.training.objective import SuffixObjective
 from paligemma2.training.parts import freeze
 from paligemma2.training.recipe import Recipe
-from paligemma2.training.trainer import ProgressCallback, Trainer
+from paligemma2.training.tracking import Tracker, open_tracker, require_tracker, tracked
+from paligemma2.training.trainer import Progress, ProgressCallback, Trainer
 from paligemma2.types import Example
 
 RECORD = "transfer.json"
+Numbers = TypeVar("Numbers", Progress, Evaluation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,42 +87,30 @@ def run(
     """
     if config.output.exists():
         raise InputError(f"{config.output} exists", hint="choose another output folder, or remove it")
+    if config.tracking is not None:
+        require_tracker(config.tracking.tool)
     predictor = prepared_model(config)
-    data = open_training_data(
-        config.sources,
-        predictor.processor,
-        batch_size=config.training.batch_size,
-        seed=config.training.seed,
-        rules=config.rules,
-    )
+    data = _opened(config, predictor, on_event)
+    held_out = _held_out(config, data)
     recipe = replace(config.training, steps=config.num_steps(data.num_examples))
-    evaluator = Evaluator(
-        predictor, _held_out(config, data), config.evaluation, config.run_folder, on_evaluation
-    )
-    for reason, count in (data.problems.skipped + data.problems.noted).most_common():
-        on_event(f"{count} × {reason}")
     on_event(
         f"recipe {config.recipe}: {recipe.steps} updates of {recipe.batch_size} from {data.num_examples} "
-        f"examples, {len(evaluator.examples)} held out; scoring the start"
+        f"examples, {len(held_out)} held out"
     )
     _write_run(config, recipe, data)
-    before, answers_before = evaluator.measure(0)
-    steps = _train(predictor, data, config, recipe, evaluator, on_progress)
-    on_event("scoring the result")
-    after, answers_after = _best(evaluator, config, steps, on_event)
-    report = TransferReport(
-        metric=evaluator.metric,
-        before=before.score,
-        after=after.score,
-        examples=len(evaluator.examples),
-        steps=after.step,
-        output=config.output,
-        samples=tuple(
-            TransferSample(example=example, before=old, after=new)
-            for example, old, new in zip(evaluator.examples, answers_before, answers_after, strict=True)
-        ),
-    )
-    _save(predictor, config, report)
+    with reported(config.run_folder, on_event) as shown, _tracked(config, on_event) as tracker:
+        on_score = _also(tracker, "validation", on_evaluation)
+        evaluator = Evaluator(predictor, held_out, config.evaluation, config.run_folder, on_score)
+        shown.metric, shown.examples = evaluator.metric, held_out
+        shown.start, shown.before = start_score(evaluator, _start_of(config), on_event)
+        tracker.log(0, _numbers("validation", shown.start))
+        on_numbers = _also(tracker, "train", partial(on_progress, "transfer"))
+        steps = _train(predictor, data, config, recipe, evaluator, on_numbers)
+        on_event("scoring the result")
+        shown.end, shown.after = _best(evaluator, config, steps, on_event)
+        tracker.log(shown.end.step, _numbers("validation", shown.end))
+        report = _report(config, shown, shown.start, shown.end)
+        _save(predictor, config, report)
     remove_states(config.run_folder)
     remove_best(config.run_folder)
     return report
@@ -137,6 +131,19 @@ def prepared_model(config: TransferConfig) -> PaliGemma2:
     return predictor
 
 
+def _opened(config: TransferConfig, predictor: PaliGemma2, on_event: Callable[[str], None]) -> TrainingData:
+    data = open_training_data(
+        config.sources,
+        predictor.processor,
+        batch_size=config.training.batch_size,
+        seed=config.training.seed,
+        rules=config.rules,
+    )
+    for reason, count in (data.problems.skipped + data.problems.noted).most_common():
+        on_event(f"{count} × {reason}")
+    return data
+
+
 def _held_out(config: TransferConfig, data: TrainingData) -> Sequence[Example]:
     if not data.held_out:
         raise DataError(
@@ -151,9 +158,43 @@ def _write_run(config: TransferConfig, recipe: Recipe, data: TrainingData) -> No
         "transfer": asdict(replace(config, training=recipe)),
         "examples": data.num_examples,
         "data": data.fingerprint,
+        "left_out": dict(data.problems.skipped),
         "versions": versions(),
     }
-    write_json(config.run_folder / "run.json", record)
+    write_json(config.run_folder / RUN, record)
+
+
+def _start_of(config: TransferConfig) -> dict[str, object]:
+    """What decides the score before the first update, an adapter that is still without effect excepted."""
+    return {
+        "model": config.model,
+        "quantize": config.quantize,
+        "final cap": config.has_final_cap,
+        "max_new_tokens": config.evaluation.max_new_tokens,
+    }
+
+
+def _tracked(config: TransferConfig, warn: Callable[[str], None]) -> AbstractContextManager[Tracker]:
+    if config.tracking is None:
+        return tracked(None, warn)
+    record = json.loads((config.run_folder / RUN).read_text(encoding="utf-8"))
+    name, folder = config.output.name, config.run_folder
+    return tracked(partial(open_tracker, config.tracking, name=name, folder=folder, record=record), warn)
+
+
+def _also(tracker: Tracker, part: str, then: Callable[[Numbers], None]) -> Callable[[Numbers], None]:
+    """A callback that lets the tracker have the numbers, too."""
+
+    def tell(numbers: Numbers) -> None:
+        tracker.log(numbers.step, _numbers(part, numbers))
+        then(numbers)
+
+    return tell
+
+
+def _numbers(part: str, numbers: Progress | Evaluation) -> dict[str, float]:
+    values = asdict(numbers)
+    return {f"{part}/{name}": values[name] for name in values if name not in ("step", "steps", "seconds")}
 
 
 def _train(
@@ -162,7 +203,7 @@ def _train(
     config: TransferConfig,
     recipe: Recipe,
     evaluator: Evaluator,
-    on_progress: ProgressCallback,
+    on_progress: Callable[[Progress], None],
 ) -> int:
     """Train the model in place; the number of updates."""
     model = predictor.model
@@ -189,7 +230,7 @@ def _train(
         weigh=objective.weight_of,
         folder=config.run_folder,
         identity=identity,
-        on_progress=partial(on_progress, "transfer"),
+        on_progress=on_progress,
         on_step=evaluator.after_update,
     )
 
@@ -214,6 +255,19 @@ def _best(
         f"the weights of step {best.step} were better ({best.score:.3f}) than the last ({last.score:.3f})"
     )
     return evaluator.measure(best.step)
+
+
+def _report(config: TransferConfig, shown: Shown, start: Evaluation, end: Evaluation) -> TransferReport:
+    rows = zip(shown.examples, shown.before, shown.after, strict=True)
+    return TransferReport(
+        metric=shown.metric,
+        before=start.score,
+        after=end.score,
+        examples=len(shown.examples),
+        steps=end.step,
+        output=config.output,
+        samples=tuple(TransferSample(example=each, before=old, after=new) for each, old, new in rows),
+    )
 
 
 def _save(predictor: PaliGemma2, config: TransferConfig, report: TransferReport) -> None:

@@ -15,6 +15,7 @@ from paligemma2.model.lora_settings import LoraSettings
 from paligemma2.model.weight_forms import Quantization
 from paligemma2.training.recipe import Recipe
 from paligemma2.training.recipes import SMALL, recipe_named
+from paligemma2.training.tracking import TrackingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,7 @@ class TransferConfig:
         num_workers: processes that read pictures ahead.
         image_cache_gb: memory in which outputs of a frozen image encoder are kept for pictures that come
             again; 0 encodes each time.
+        tracking: where the numbers go beside the run folder; None sends them nowhere.
     """
 
     model: str
@@ -52,6 +54,7 @@ class TransferConfig:
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     num_workers: int = 1
     image_cache_gb: float = 0.0
+    tracking: TrackingSettings | None = None
 
     @property
     def sources(self) -> tuple[DataSource, ...]:

@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -158,7 +158,8 @@ class Trainer(Generic[Batch]):
                 is_last = self.step == self.recipe.steps
                 if self.step % self.recipe.log_every == 0 or is_last:
                     self._log(grad_norm)
-                is_last |= self.on_step(self.step)
+                with self._window.paused():
+                    is_last |= self.on_step(self.step)
                 self.module.train()
                 if signal_number := self._team.largest(request.signal_number):
                     self._stop(signal_number)
@@ -309,6 +310,13 @@ class _Window:
         if math.isfinite(loss):
             self.losses.append(loss)
         self._updates += 1
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave what takes time beside the training, as an evaluation does, out of the speed."""
+        begin = time.monotonic()
+        yield
+        self._begin += time.monotonic() - begin
 
     def close(self) -> tuple[float, float, float]:
         now = time.monotonic()

@@ -31,7 +31,7 @@ def test_the_version_is_shown(run):
 def test_help_names_every_verb(run):
     ended = run("--help")
     assert ended.code == 0
-    for verb in ("predict", "transfer", "inspect", "convert", "demo", "pretrain"):
+    for verb in ("predict", "transfer", "sweep", "inspect", "convert", "demo", "pretrain"):
         assert f"  {verb} " in ended.out
 
 

@@ -10,6 +10,7 @@ from paligemma2.cli.terminal import (
     bytes_bar,
     print_error,
     print_note,
+    print_rows,
     print_table,
     rows_counter,
     training_bar,
@@ -77,8 +78,9 @@ with rows_counter("converted") as show:
 
 def test_training_writes_lines_without_a_terminal(capsys):
     numbers = {"learning_rate": 0.1, "grad_norm": 1.0, "examples_per_second": 71.6, "seconds": 2.0}
+    counters = dict.fromkeys(("not_finite", "spikes", "skipped", "skipped_examples", "cut_suffixes"), 0)
     with training_bar() as show:
-        show("stage1", Progress(step=5, steps=10, loss=1.25, **numbers))
+        show("stage1", Progress(step=5, steps=10, loss=1.25, **numbers, **counters))
     assert capsys.readouterr().err == "stage1: step 5/10  loss 1.250  72 examples/s\n"
 
 
@@ -91,6 +93,7 @@ with bytes_bar("converting") as show:
     show(1000, 1000)
 with training_bar() as show:
     show("stage1", Progress(step=5, steps=10, loss=1.25, learning_rate=0.1, grad_norm=1.0,
+                            not_finite=0, spikes=0, skipped=0, skipped_examples=0, cut_suffixes=0,
                             examples_per_second=71.6, seconds=2.0))
 """
     shown, _ = on_a_terminal(program)
@@ -137,3 +140,10 @@ def test_a_table_shows_names_and_values_as_they_are(capsys):
     print_table({"variant": "3b-224 [bold]", "dtype": "bfloat16"}, title="a model")
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert lines == ["a model", "variant  3b-224 [bold]", "dtype    bfloat16"]
+
+
+def test_rows_are_written_each_on_one_line_under_their_header(capsys):
+    print_rows(("rate", "score"), [("3e-06", "0.5"), ("1e-05", "failed " + "x" * 100)])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["rate", "3e-06", "1e-05"]
+    assert len({len(line) for line in lines}) == 1

@@ -60,3 +60,29 @@ def test_what_cannot_be_used_ends_the_run_or_is_counted(run, folder, data, tmp_p
     assert "1 × the picture is missing" in ended.err
     ended = run("transfer", "--model", folder, "--data", data, "--faults", "ignore", *words)
     assert ended.has_failed_with("faults is 'ignore'"), ended
+
+
+def test_several_seeds_are_run_and_their_mean_is_printed(run, folder, data, tmp_path):
+    new = tmp_path / "new"
+    words = ("--steps", 1, "--batch-size", 2, "--num-workers", 0, "--seed", 3, "--seeds", 2)
+    ended = run("transfer", "--model", folder, "--data", data, "--output", new, *words)
+    assert ended.code == 0, ended
+    header, row = ended.out.splitlines()
+    assert header.split() == ["before", "seed", "3", "seed", "4", "mean", "exact", "match", "deviation"]
+    assert len(row.split()) == 5
+    assert "its weights are kept, those of all others removed (--keep all keeps them)" in ended.err
+    assert len(list(new.glob("*/model.safetensors"))) == 1
+
+
+def test_the_models_of_all_seeds_are_kept_if_asked_to(run, folder, data, tmp_path):
+    new = tmp_path / "new"
+    words = ("--steps", 1, "--batch-size", 2, "--num-workers", 0, "--seeds", 2, "--keep", "all")
+    ended = run("transfer", "--model", folder, "--data", data, "--output", new, *words)
+    assert ended.code == 0, ended
+    assert len(list(new.glob("*/model.safetensors"))) == 2
+
+
+def test_a_tracker_that_is_unknown_is_refused(run, folder, data, tmp_path):
+    words = ("--output", tmp_path / "new", "--track", "paper")
+    ended = run("transfer", "--model", folder, "--data", data, *words)
+    assert ended.has_failed_with("tracking.tool is 'paper'"), ended

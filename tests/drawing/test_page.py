@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from paligemma2.drawing.chart import Chart
 from paligemma2.drawing.page import Picture, Section, Table, render_page
 from paligemma2.errors import InputError
 
@@ -104,3 +105,17 @@ def test_a_row_of_another_length_is_refused() -> None:
 def test_small_pictures_are_enlarged_without_blur() -> None:
     assert 'class="small"' in picture_page(Image.new("RGB", (56, 56)))
     assert 'class="small"' not in picture_page(Image.new("RGB", (400, 300)))
+
+
+def test_charts_are_drawn_as_svg_with_a_word_at_every_point() -> None:
+    chart = Chart(title="<loss>", points=((0, 4.0), (10, 2.0)), marked=10)
+    reader = Reader(render_page("t", [Section(title="s", charts=(chart,))]))
+    (svg,) = [attributes for tag, attributes in reader.tags if tag == "svg"]
+    assert svg["aria-label"] == "<loss>: 4 at 0 updates, 2 at 10"
+    assert [tag for tag, _ in reader.tags].count("polyline") == 1
+    assert [attributes.get("class") for tag, attributes in reader.tags if tag == "circle"] == [
+        "shown",
+        "marked",
+    ]
+    assert "10: 2" in reader.words
+    assert "<loss>" in reader.words
