@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from paligemma2.errors import InputError
 from paligemma2.model.gemma2 import OutputTable
 from paligemma2.model.paligemma2 import PaliGemma2Model
+from paligemma2.model.restored_linear import RestoredTable
 from paligemma2.processing.processor import ModelInputs
 from paligemma2.training.image_cache import ImageCache
 from paligemma2.training.loss import Average, LocationSpread, count_examples, loss_shares, token_losses
@@ -87,9 +88,11 @@ class SuffixObjective:
             return self.image_cache.encode(self.model, pixel_values)
         return self.model.encode_images(pixel_values.to(self.model.device))
 
-    def _table(self) -> tuple[Tensor | None, Tensor | None]:
-        """Where to look rows up, if not in the model's own table, and the output layer, if it is a matrix."""
+    def _table(self) -> tuple[Tensor | None, Tensor | RestoredTable | None]:
+        """Where to look rows up, if not in the model's own table, and the output layer if chunks can be had."""
         table: nn.Module = self.model.language_model.embed_tokens
+        if isinstance(table, RestoredTable):
+            return None, table
         if isinstance(table, OutputTable):
             return None, None
         weight = self.model.language_model.embed_tokens.weight
@@ -97,7 +100,9 @@ class SuffixObjective:
             return tie(weight)
         return None, weight
 
-    def _loss(self, hidden: Tensor, table: Tensor | None, targets: Tensor, shares: Tensor) -> Tensor:
+    def _loss(
+        self, hidden: Tensor, table: Tensor | RestoredTable | None, targets: Tensor, shares: Tensor
+    ) -> Tensor:
         decoder = self.model.language_model
         if table is None:
             losses = token_losses(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from paligemma2.model.restored_linear import RestoredTable
 from paligemma2.training.loss import LocationSpread, check_label_smoothing, soft_targets
 
 LOGIT_BYTES = 128 * 2**20
@@ -22,7 +23,7 @@ BLOCK_ROWS = 4096
 
 def table_loss(
     hidden: Tensor,
-    table: Tensor,
+    table: Tensor | RestoredTable,
     targets: Tensor,
     shares: Tensor,
     *,
@@ -39,7 +40,7 @@ def table_loss(
 
     Args:
         hidden: [tokens, width].
-        table: [vocab, width].
+        table: [vocab, width]; one of few bits is restored some rows at a time and gets no gradient.
         targets: int64 [tokens].
         shares: float [tokens], without gradient.
         final_cap: soft-cap of the logits, or None.
@@ -108,7 +109,7 @@ class _TableLoss(torch.autograd.Function):
     def forward(
         ctx: Any,
         hidden: Tensor,
-        table: Tensor,
+        table: Tensor | RestoredTable,
         ids: Tensor,
         weights: Tensor,
         shares: Tensor,
@@ -117,7 +118,10 @@ class _TableLoss(torch.autograd.Function):
         exact = torch.float64 if hidden.dtype == torch.float64 else torch.float32
         needs_hidden, needs_table = (settings.wants_gradients and ctx.needs_input_grad[i] for i in (0, 1))
         grad_hidden = torch.zeros_like(hidden, dtype=exact) if needs_hidden else None
-        grad_table = torch.zeros_like(table) if needs_table else None
+        grad_table = None
+        if needs_table:
+            assert isinstance(table, Tensor)
+            grad_table = torch.zeros_like(table)
         loss = torch.zeros((), dtype=exact, device=hidden.device)
         for start in range(0, len(hidden), settings.chunk_tokens):
             some = slice(start, start + settings.chunk_tokens)
@@ -143,7 +147,7 @@ class _TableLoss(torch.autograd.Function):
         return (*gradients, None, None, None, None)
 
 
-def _blocks(table: Tensor, settings: _Settings) -> Iterator[tuple[slice, Tensor]]:
+def _blocks(table: Tensor | RestoredTable, settings: _Settings) -> Iterator[tuple[slice, Tensor]]:
     """Rows of the table in the dtype of products, and which they are."""
     for start in range(0, len(table), settings.block_rows):
         rows = slice(start, min(start + settings.block_rows, len(table)))
@@ -173,7 +177,7 @@ def _add_gradients(
     products: list[Tensor],
     log_totals: Tensor,
     tokens: _Tokens,
-    table: Tensor,
+    table: Tensor | RestoredTable,
     settings: _Settings,
     grad_hidden: Tensor | None,
     grad_table: Tensor | None,

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,7 +24,6 @@ from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.model.processes import join_processes
 from paligemma2.processing.processor import ModelInputs
 from paligemma2.training import checkpointing
-from paligemma2.training import trainer as trainer_module
 from paligemma2.training.loss import Average
 from paligemma2.training.objective import SuffixObjective
 from paligemma2.training.recipe import OptimizerName, Recipe
@@ -112,7 +112,6 @@ def run(
         poison: in this step the loss of the process with this rank is not a number.
         on_step: called before each step.
     """
-    trainer_module.bfloat16_is_fast = lambda device: compute_dtype == torch.bfloat16
     model, processor, mesh = make(), small_processor(), mesh_of_all()
     suffix_loss = SuffixObjective(model, average=average)
     rank, size = (0, 1) if mesh is None else (mesh.get_local_rank(), mesh.size())
@@ -140,7 +139,9 @@ def run(
     lines: list[Progress] = []
     trainer: Trainer[Parts] = Trainer(
         model,
-        recipe(steps, average),
+        replace(
+            recipe(steps, average), precision="bfloat16" if compute_dtype == torch.bfloat16 else "float32"
+        ),
         objective,
         split=lambda batch: batch,
         weigh=weigh,

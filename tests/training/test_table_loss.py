@@ -6,6 +6,8 @@ from torch import Tensor
 
 from paligemma2.errors import ConfigError
 from paligemma2.model.gemma2 import soft_cap
+from paligemma2.model.low_bit import quantize, restore
+from paligemma2.model.restored_linear import RestoredTable
 from paligemma2.training.loss import LocationSpread, token_losses
 from paligemma2.training.table_loss import table_loss, tie
 
@@ -187,3 +189,15 @@ def test_smoothing_of_everything_is_refused() -> None:
     hidden, table, targets, shares = problem()
     with pytest.raises(ConfigError, match=r"label_smoothing is 1\.0"):
         table_loss(hidden, table, targets, shares, final_cap=None, label_smoothing=1.0)
+
+
+@pytest.mark.parametrize("rows_at_a_time", [VOCAB, 10])
+def test_a_table_of_few_bits_gives_the_loss_of_its_restored_rows(rows_at_a_time: int) -> None:
+    hidden, table, targets, shares = problem()
+    low = quantize(table.detach(), 8)
+    whole = plain_loss(hidden, restore(low), targets, shares, 2.0)
+    found = table_loss(
+        hidden, RestoredTable(low, torch.float32), targets, shares, final_cap=2.0, block_rows=rows_at_a_time
+    )
+    torch.testing.assert_close(found, whole)
+    torch.testing.assert_close(gradients(found, hidden), gradients(whole, hidden))
