@@ -7,15 +7,10 @@ from collections.abc import Iterable
 from torch import nn
 
 from paligemma2.errors import ConfigError
+from paligemma2.model.lora_settings import PARTS as LAYER_PARTS
 
-PARTS = {
-    # The card's recipes call the tower and the projector the image part, as big_vision's `img/.*` holds both.
-    "image": r"(vision_tower|multi_modal_projector)\..*",
-    "vision_tower": r"vision_tower\..*",
-    "projector": r"multi_modal_projector\..*",
-    "decoder": r"language_model\..*",
-    "embedding": r"language_model\.embed_tokens\..*",
-}
+PARTS = {**LAYER_PARTS, "embedding": ("language_model.embed_tokens.",)}
+"""How the names of the parameters of a part begin."""
 
 
 def belongs_to(parameter: str, part: str) -> bool:
@@ -25,7 +20,9 @@ def belongs_to(parameter: str, part: str) -> bool:
         parameter: its name in the model, such as `vision_tower.post_layernorm.weight`.
         part: a name of `PARTS`, or a regular expression that the whole name fits.
     """
-    return re.fullmatch(PARTS.get(part, part), parameter) is not None
+    if part in PARTS:
+        return parameter.startswith(PARTS[part])
+    return re.fullmatch(part, parameter) is not None
 
 
 def check_parts(parts: Iterable[str], parameters: Iterable[str]) -> None:
