@@ -18,6 +18,7 @@ from paligemma2.cli.options import (
 )
 from paligemma2.cli.sweep import run_sweep, show_evaluation
 from paligemma2.cli.terminal import print_note, print_table, training_bar
+from paligemma2.errors import InputError
 
 if TYPE_CHECKING:
     from paligemma2.jobs.transfer_config import TransferConfig
@@ -83,6 +84,8 @@ def transfer(
     config = configure(
         model, tuple(map(parse_source, data)), output, recipe=recipe, settings=[*given, *(settings or ())]
     )
+    if devices > 1 and not plan:
+        raise InputError("--devices is for --plan", hint="start several processes with torchrun")
     if plan:
         _show_plan(config, devices)
         return
@@ -107,21 +110,21 @@ def _show_plan(config: "TransferConfig", devices: int) -> None:
     planned = plan(config, devices=devices)
     memory, size = planned.memory, planned.size
     parts = ("weights", "gradients", "optimizer", "gathered", "activations", "loss")
-    free = "" if planned.available is None else f"; {_gb(planned.available)} are free here"
+    free = "" if planned.available is None else f"; {_size(planned.available)} are free here"
     rows = {
         "updates": f"{planned.steps} of {config.training.batch_size} from {planned.examples} examples",
         "trained": f"{planned.trained:,} of {planned.parameters:,} parameters",
         "at a time": f"{size.rows} rows of {size.tokens} tokens, {size.images} pictures",
-        "memory": f"{_gb(memory.total)} on each of {devices} {planned.device}{free}",
+        "memory": f"{_size(memory.total)} on each of {devices} {planned.device}{free}",
         "most in": f"the {memory.moment}",
-        **{f"  {part}": _gb(getattr(memory, part)) for part in parts},
+        **{f"  {part}": _size(getattr(memory, part)) for part in parts},
     }
     print_table(rows)
     fits = planned.available is None or memory.total <= planned.available
     if planned.alternatives:
         title = "to need less" if fits else "to need less; it does not fit"
-        print_table({each.change: _gb(each.total) for each in planned.alternatives}, title=title)
+        print_table({each.change: _size(each.total) for each in planned.alternatives}, title=title)
 
 
-def _gb(number: float) -> str:
-    return f"{number / 1e9:.2f} GB"
+def _size(number: float) -> str:
+    return f"{number / 1e9:.2f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"

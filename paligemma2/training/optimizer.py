@@ -1,6 +1,7 @@
 """AdamW for everything, and Muon for the matrices of small models trained from nothing."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, overload
 
 import torch
@@ -119,9 +120,10 @@ def build_optimizers(model: nn.Module, recipe: Recipe) -> list[Optimizer]:
         (matrices if is_muons else others).setdefault(key, []).append(parameter)
     optimizers: list[Optimizer] = []
     if others:
-        adamw = (
-            AdamW if recipe.optimizer != "adamw_8bit" else require("torchao.optim", extra="quant").AdamW8bit
-        )
+        if recipe.optimizer == "adamw_8bit":
+            adamw = require("torchao.optim", extra="quant").AdamW8bit
+        else:  # in one pass over the numbers, without a copy of the gradients on the way
+            adamw = partial(AdamW, fused=all(p.device.type in ("cpu", "cuda") for p in named.values()))
         optimizers.append(adamw(_groups(others), lr=recipe.learning_rate, betas=(0.9, 0.999), eps=1e-8))
     if matrices:
         optimizers.append(Muon(_groups(matrices), lr=recipe.muon_learning_rate))

@@ -95,3 +95,8 @@ def test_a_plan_tells_what_is_needed_and_does_nothing(run, folder, data, tmp_pat
     assert "on each of 1 cpu" in ended.out
     assert "training.freeze=image" in ended.out
     assert not (tmp_path / "new.run").exists()
+
+
+def test_devices_are_for_a_plan_alone(run, folder, data, tmp_path):
+    ended = run("transfer", "--model", folder, "--data", data, "--output", tmp_path / "new", "--devices", 2)
+    assert ended.has_failed_with("--devices is for --plan"), ended

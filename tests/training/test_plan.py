@@ -32,7 +32,7 @@ def test_weights_and_states_are_counted_from_the_model(model: PaliGemma2Model) -
     plan = training_memory(model, SIZE, WAY)
     assert plan.weights == 4 * count(model)
     assert plan.optimizer == 8 * count(model)
-    assert plan.gradients >= 4 * count(model) > 3e9
+    assert 0.5 * 4 * count(model) < plan.gradients <= 4 * count(model)
     with_average = training_memory(model, SIZE, dataclasses.replace(WAY, has_average=True))
     assert with_average.weights == 8 * count(model)
     few_bits = training_memory(model, SIZE, dataclasses.replace(WAY, optimizer="adamw_8bit"))
