@@ -1,7 +1,8 @@
 """`paligemma2 transfer`."""
 
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,8 +17,12 @@ from paligemma2.cli.options import (
     Track,
     TrainingData,
 )
+from paligemma2.cli.processes import first_process_speaks
 from paligemma2.cli.sweep import run_sweep, show_evaluation
 from paligemma2.cli.terminal import print_note, print_table, training_bar
+
+if TYPE_CHECKING:
+    from paligemma2.jobs.transfer_config import TransferConfig
 
 
 def transfer(
@@ -49,15 +54,16 @@ def transfer(
     keep: KeepWeights = "best",
     num_workers: NumWorkers = 1,
     track: Track = None,
+    sharded: Annotated[
+        bool, typer.Option("--sharded", help="Share the model with the other processes of torchrun.")
+    ] = False,
 ) -> None:
     """Fine-tune a model on your own examples.
 
     It is scored before and after on held-out ones.
     """
     from paligemma2.data.sources import parse_source
-    from paligemma2.jobs.transfer import run
     from paligemma2.jobs.transfer_config import configure
-    from paligemma2.jobs.transfer_page import PAGE
 
     flags = {
         "training.freeze": ",".join(freeze) if freeze else None,
@@ -69,6 +75,7 @@ def transfer(
         "rules.faults": faults,
         "num_workers": num_workers,
         "tracking.tool": track,
+        "sharded": "true" if sharded else None,
     }
     given = [f"{name}={value}" for name, value in flags.items() if value is not None]
     if steps is not None:
@@ -79,6 +86,14 @@ def transfer(
     if seeds is not None:
         run_sweep(config, seeds=seeds, keep=keep)
         return
+    with first_process_speaks() if config.sharded else nullcontext():
+        _run(config)
+
+
+def _run(config: "TransferConfig") -> None:
+    from paligemma2.jobs.transfer import run
+    from paligemma2.jobs.transfer_page import PAGE
+
     with training_bar() as on_progress:
         report = run(config, on_progress, lambda message: print_note("transfer", message), show_evaluation)
     rows = {

@@ -24,6 +24,7 @@ from paligemma2.training.team import team_of
 from paligemma2.training.update import Counters, Update
 
 Batch = TypeVar("Batch")
+_SEEDS_APART = 7919  # further than seeds that somebody compares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +174,7 @@ class Trainer(Generic[Batch]):
 
     def _train_on(self, batch: Batch) -> tuple[float, float]:
         """One update; the loss of the batch and the norm of its gradient."""
-        torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)  # of dropout
+        self._seed_dropout()
         self.update.clear_gradients()
         parts = self.split(batch)
         weights = [self.weigh(part) for part in parts]
@@ -189,6 +190,10 @@ class Trainer(Generic[Batch]):
         if self.average is not None and is_applied:
             self.average.update(self.module, self.step)
         return value, norm
+
+    def _seed_dropout(self) -> None:
+        """Other numbers in every step and process; those of the first one are those of a process alone."""
+        torch.manual_seed((self.recipe.seed + _SEEDS_APART * self._team.rank) * 1_000_003 + self.step)
 
     def _precision(self) -> AbstractContextManager[object]:
         wanted = self.recipe.precision
