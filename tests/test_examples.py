@@ -10,24 +10,20 @@ import pytest
 from PIL import Image
 
 from paligemma2.assets import PICTURES_FOLDER, TINY_FOLDER
-from paligemma2.checkpoint.config_json import read_config
-from paligemma2.checkpoint.load import load_model
-from paligemma2.data.synthetic.transfer_task import write_transfer_task
 
 PROJECT = Path(__file__).resolve().parents[1]
 ARGUMENTS = {
     "predict.py": [],
     "detect.py": ["drawn.png"],
     "transfer.py": ["folder", "2"],
-    "sharded_transfer.py": ["folder/task", "model", "tiny", "3"],
     "draw_pictures.py": ["pictures"],
 }
 needs_tiny = pytest.mark.skipif(not TINY_FOLDER.is_dir(), reason="the package has no trained model yet")
 
 
-def run(name: str, folder: Path, *launcher: str) -> str:
+def run(name: str, folder: Path) -> str:
     result = subprocess.run(
-        [sys.executable, *launcher, PROJECT / "examples" / name, *ARGUMENTS[name]],
+        [sys.executable, PROJECT / "examples" / name, *ARGUMENTS[name]],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(PROJECT)},
         capture_output=True,
@@ -59,16 +55,6 @@ def test_detect_draws_what_it_finds(tmp_path: Path) -> None:
 def test_transfer_ends_with_both_scores(tmp_path: Path) -> None:
     assert run("transfer.py", tmp_path).splitlines()[-1].startswith("exact match: 0.")
     assert (tmp_path / "folder" / "model" / "transfer.json").is_file()
-
-
-@pytest.mark.slow
-@needs_tiny
-def test_two_processes_train_and_save_one_model(tmp_path: Path) -> None:
-    write_transfer_task(tmp_path / "folder" / "task", train=40, held_out=4, seed=1)
-    output = run("sharded_transfer.py", tmp_path, "-m", "torch.distributed.run", "--nproc-per-node", "2")
-    assert output.count("step 3") == 1
-    report = load_model(tmp_path / "model")
-    assert report.config == read_config(TINY_FOLDER)
 
 
 def test_the_bundled_pictures_are_those_that_the_script_draws(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
-from paligemma2.errors import PaliGemmaError
+from paligemma2.errors import Interrupted, PaliGemmaError
 
 
 def is_first_process() -> bool:
@@ -25,6 +25,10 @@ def first_process_speaks() -> Iterator[None]:
             with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
                 yield
         _leave()
+    except Interrupted as error:
+        if is_first_process():
+            raise
+        raise SystemExit(error.exit_code) from error  # all stop together, and the first says so
     except PaliGemmaError as error:
         if not is_first_process():
             error.message = f"process {_rank()}: {error.message}"

@@ -1,5 +1,6 @@
 """`paligemma2 transfer`."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from paligemma2.cli.options import (
     Track,
     TrainingData,
 )
+from paligemma2.cli.processes import first_process_speaks
 from paligemma2.cli.sweep import run_sweep, show_evaluation
 from paligemma2.cli.terminal import print_note, print_table, training_bar
 from paligemma2.errors import InputError
@@ -57,15 +59,16 @@ def transfer(
         bool, typer.Option("--plan", help="Say how much memory it will take, and what takes less; then stop.")
     ] = False,
     devices: Annotated[int, typer.Option(min=1, help="Of --plan: how many share the model.")] = 1,
+    sharded: Annotated[
+        bool, typer.Option("--sharded", help="Share the model with the other processes of torchrun.")
+    ] = False,
 ) -> None:
     """Fine-tune a model on your own examples.
 
     It is scored before and after on held-out ones.
     """
     from paligemma2.data.sources import parse_source
-    from paligemma2.jobs.transfer import run
     from paligemma2.jobs.transfer_config import configure
-    from paligemma2.jobs.transfer_page import PAGE
 
     flags = {
         "training.freeze": ",".join(freeze) if freeze else None,
@@ -77,6 +80,7 @@ def transfer(
         "rules.faults": faults,
         "num_workers": num_workers,
         "tracking.tool": track,
+        "sharded": "true" if sharded else None,
     }
     given = [f"{name}={value}" for name, value in flags.items() if value is not None]
     if steps is not None:
@@ -92,6 +96,14 @@ def transfer(
     if seeds is not None:
         run_sweep(config, seeds=seeds, keep=keep)
         return
+    with first_process_speaks() if config.sharded else nullcontext():
+        _run(config)
+
+
+def _run(config: "TransferConfig") -> None:
+    from paligemma2.jobs.transfer import run
+    from paligemma2.jobs.transfer_page import PAGE
+
     with training_bar() as on_progress:
         report = run(config, on_progress, lambda message: print_note("transfer", message), show_evaluation)
     rows = {

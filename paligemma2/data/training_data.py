@@ -3,9 +3,9 @@
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -80,8 +80,8 @@ class TrainingData:
     """Makes the batch of a step: the same one whenever, in whichever process and however often it is asked.
 
     Every example of a source comes once per epoch of this source; a batch may hold the end of one epoch and
-    the begin of the next. For several processes that train together, let `batch_size` be the share of one,
-    and ask in process `rank` of `world` for the steps `step * world + rank`.
+    the begin of the next. For several processes that train together, let `batch_size` be the share of one:
+    what they get of a step is then the batch of one process.
 
     Attributes:
         sources: the examples of each source, at least one of each.
@@ -138,21 +138,26 @@ class TrainingData:
         stop: int,
         *,
         num_workers: int = 0,
+        process: int = 0,
+        processes: int = 1,
         on_batch: Callable[[int, TrainingBatch], None] = lambda step, batch: None,
-    ) -> Iterator[ModelInputs]:
+    ) -> Generator[ModelInputs, None, None]:
         """The batches of steps `start` up to `stop` in order, made ahead by processes.
 
         Args:
             start: first step.
             stop: step to end before.
-            num_workers: processes, see `load_batches`.
+            num_workers: processes that make batches, see `load_batches`.
+            process: number of this one among those that train together.
+            processes: how many these are; of each step every one gets another share.
             on_batch: told of each batch before it is given out, in order, so that what it counts depends
                 neither on workers nor on where a run was resumed.
 
         Raises:
             PaliGemmaError: what calling raises, or a worker was killed.
         """
-        loaded = load_batches(self, start, stop, num_workers=num_workers)
+        make = partial(_share, self, process, processes)
+        loaded = load_batches(make, start, stop, num_workers=num_workers)
         for step, batch in enumerate(loaded, start=start):
             on_batch(step, batch)
             yield batch.inputs
@@ -217,6 +222,10 @@ class TrainingData:
             )
         read = tuple(frame for image in example.images for frame in pictures.frames(image))
         return replace(example, images=read), is_cut
+
+
+def _share(data: TrainingData, process: int, processes: int, step: int) -> TrainingBatch:
+    return data(step * processes + process)
 
 
 class _Pictures:

@@ -83,6 +83,14 @@ class PaliGemma2:
         """Sizes and constants of the model."""
         return self.model.config
 
+    def forget_pictures(self) -> None:
+        """Encode pictures anew that were asked about before.
+
+        A change of weights in place is noticed by itself, other than in a model that processes share in
+        training.
+        """
+        self._images = ImageTokens(self.model)
+
     @cached_property
     def mask_codec(self) -> MaskCodec:
         """Turns mask tokens into masks; read when it is first needed.

@@ -42,6 +42,10 @@ class SweepConfig:
             raise ConfigError(f"keep is {self.keep!r}", hint="use best or all")
         if "training.seed" in self.grid:
             raise ConfigError("the grid has training.seed", hint="use seeds for runs that differ in the seed")
+        if self.base.sharded or "sharded" in self.grid:
+            raise ConfigError(
+                "several runs are sharded", hint="start one run after the other, each with another output"
+            )
         if "output" in self.grid:
             raise ConfigError("the grid has output", hint="each run has its folder in that of the sweep")
         names = [run.config.output.name for run in planned_runs(self)]

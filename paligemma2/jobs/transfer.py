@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,14 +10,14 @@ from typing import TypeVar
 
 from paligemma2.checkpoint.adapter import save_adapter
 from paligemma2.checkpoint.atomic import write_json
-from paligemma2.checkpoint.save import save_model
-from paligemma2.data.training_data import TrainingBatch, TrainingData, open_training_data
+from paligemma2.data.training_data import TrainingData, open_training_data
 from paligemma2.errors import DataError, InputError
 from paligemma2.inference.devices import device_named
 from paligemma2.inference.loading import load
 from paligemma2.inference.predictor import PaliGemma2
 from paligemma2.jobs.transfer_config import TransferConfig, base_dtype
 from paligemma2.jobs.transfer_evaluation import Evaluation, Evaluator, OnEvaluation
+from paligemma2.jobs.transfer_model import Trainee, prepared_objective, shared_trainee, shares
 from paligemma2.jobs.transfer_page import RUN, Shown, reported
 from paligemma2.jobs.transfer_start import start_score
 from paligemma2.jobs.versions import versions
@@ -25,11 +25,10 @@ from paligemma2.model.lora_training import adapter_in, add_fresh_adapter
 from paligemma2.model.paligemma2 import drop_final_cap
 from paligemma2.training.best_weights import remove_best, restore_best
 from paligemma2.training.checkpointing import remove_states
-from paligemma2.training.image_cache import ImageCache
 from paligemma2.training.micro_batches import in_parts
-from paligemma2.training.objective import SuffixObjective
-from paligemma2.training.parts import freeze
 from paligemma2.training.recipe import Recipe
+from paligemma2.training.sharding import save_shared_model, whole
+from paligemma2.training.team import Team
 from paligemma2.training.tracking import Tracker, open_tracker, require_tracker, tracked
 from paligemma2.training.trainer import Progress, ProgressCallback, Trainer
 from paligemma2.types import Example
@@ -90,30 +89,38 @@ def run(
         raise InputError(f"{config.output} exists", hint="choose another output folder, or remove it")
     if config.tracking is not None:
         require_tracker(config.tracking.tool)
-    predictor = prepared_model(config)
-    data = _opened(config, predictor, on_event)
+    trainee = shared_trainee(config) if config.sharded else _trainee_alone(config)
+    team, predictor = trainee.team, trainee.predictor
+    data = _opened(config, trainee, on_event)
     held_out = _held_out(config, data)
     recipe = replace(config.training, steps=config.num_steps(data.num_examples))
     on_event(
         f"recipe {config.recipe}: {recipe.steps} updates of {recipe.batch_size} from {data.num_examples} "
         f"examples, {len(held_out)} held out"
     )
-    _write_run(config, recipe, data)
-    with reported(config.run_folder, on_event) as shown, _tracked(config, on_event) as tracker:
+    team.told(lambda: _write_run(config, recipe, data))
+    with _reported(config, team, on_event) as shown, _tracked(config, team, on_event) as tracker:
         on_score = _also(tracker, "validation", on_evaluation)
-        evaluator = Evaluator(predictor, held_out, config.evaluation, config.run_folder, on_score)
+        evaluator = Evaluator(
+            predictor,
+            held_out,
+            config.evaluation,
+            config.run_folder,
+            on_score,
+            team=team,
+            together=trainee.together,
+        )
         shown.metric, shown.examples = evaluator.metric, held_out
         shown.start, shown.before = start_score(evaluator, _start_of(config), on_event)
         tracker.log(0, _numbers("validation", shown.start))
         on_numbers = _also(tracker, "train", partial(on_progress, "transfer"))
-        steps = _train(predictor, data, config, recipe, evaluator, on_numbers)
+        steps = _train(trainee, data, config, recipe, evaluator, on_numbers)
         on_event("scoring the result")
         shown.end, shown.after = _best(evaluator, config, steps, on_event)
         tracker.log(shown.end.step, _numbers("validation", shown.end))
         report = _report(config, shown, shown.start, shown.end)
-        _save(predictor, config, report)
-    remove_states(config.run_folder)
-    remove_best(config.run_folder)
+        _save(trainee, config, report)
+    team.told(lambda: _clean_up(config.run_folder))
     return report
 
 
@@ -133,11 +140,17 @@ def prepared_model(config: TransferConfig) -> PaliGemma2:
     return predictor
 
 
-def _opened(config: TransferConfig, predictor: PaliGemma2, on_event: Callable[[str], None]) -> TrainingData:
+def _trainee_alone(config: TransferConfig) -> Trainee:
+    predictor = prepared_model(config)
+    objective = prepared_objective(predictor.model, config)
+    return Trainee(predictor=predictor, objective=objective, weigh=objective.weight_of)
+
+
+def _opened(config: TransferConfig, trainee: Trainee, on_event: Callable[[str], None]) -> TrainingData:
     data = open_training_data(
         config.sources,
-        predictor.processor,
-        batch_size=config.training.batch_size,
+        trainee.predictor.processor,
+        batch_size=config.training.batch_size // trainee.team.size,
         seed=config.training.seed,
         rules=config.rules,
     )
@@ -176,8 +189,16 @@ def _start_of(config: TransferConfig) -> dict[str, object]:
     }
 
 
-def _tracked(config: TransferConfig, warn: Callable[[str], None]) -> AbstractContextManager[Tracker]:
-    if config.tracking is None:
+def _reported(
+    config: TransferConfig, team: Team, warn: Callable[[str], None]
+) -> AbstractContextManager[Shown]:
+    return reported(config.run_folder, warn) if team.is_first else nullcontext(Shown())
+
+
+def _tracked(
+    config: TransferConfig, team: Team, warn: Callable[[str], None]
+) -> AbstractContextManager[Tracker]:
+    if config.tracking is None or not team.is_first:
         return tracked(None, warn)
     record = json.loads((config.run_folder / RUN).read_text(encoding="utf-8"))
     name, folder = config.output.name, config.run_folder
@@ -200,7 +221,7 @@ def _numbers(part: str, numbers: Progress | Evaluation) -> dict[str, float]:
 
 
 def _train(
-    predictor: PaliGemma2,
+    trainee: Trainee,
     data: TrainingData,
     config: TransferConfig,
     recipe: Recipe,
@@ -208,15 +229,7 @@ def _train(
     on_progress: Callable[[Progress], None],
 ) -> int:
     """Train the model in place; the number of updates."""
-    model = predictor.model
-    model.prepare_training(dropout=recipe.dropout, recomputation=recipe.recomputation)
-    freeze(model, recipe.freeze)
-    objective = SuffixObjective(
-        model,
-        average=recipe.average,
-        label_smoothing=recipe.label_smoothing,
-        image_cache=ImageCache(int(config.image_cache_gb * 1e9)) if config.image_cache_gb else None,
-    )
+    model = trainee.predictor.model
     identity = {
         "model": config.model,
         "data": data.fingerprint,
@@ -227,20 +240,20 @@ def _train(
     trainer = Trainer(
         model,
         recipe,
-        objective,
+        trainee.objective,
         split=partial(in_parts, recipe=recipe, config=model.config),
-        weigh=objective.weight_of,
+        weigh=trainee.weigh,
         folder=config.run_folder,
         identity=identity,
         on_progress=on_progress,
         on_step=evaluator.after_update,
     )
 
-    def count(step: int, batch: TrainingBatch) -> None:
-        trainer.update.counters.skipped_examples += len(batch.skipped)
-        trainer.update.counters.cut_suffixes += batch.num_cut
+    def count(skipped: int, cut: int) -> None:
+        trainer.update.counters.skipped_examples += skipped
+        trainer.update.counters.cut_suffixes += cut
 
-    trainer.fit(partial(data.batches, num_workers=config.num_workers, on_batch=count))
+    trainer.fit(partial(shares, data, trainee.team, num_workers=config.num_workers, on_batch=count))
     return trainer.step
 
 
@@ -272,7 +285,8 @@ def _report(config: TransferConfig, shown: Shown, start: Evaluation, end: Evalua
     )
 
 
-def _save(predictor: PaliGemma2, config: TransferConfig, report: TransferReport) -> None:
+def _save(trainee: Trainee, config: TransferConfig, report: TransferReport) -> None:
+    predictor, team = trainee.predictor, trainee.team
     record = {
         "transfer": asdict(config),
         "versions": versions(),
@@ -285,13 +299,18 @@ def _save(predictor: PaliGemma2, config: TransferConfig, report: TransferReport)
         },
     }
     if config.lora is not None:
-        adapter = adapter_in(predictor.model, base_model=config.model)
-        save_adapter(config.output, adapter, predictor.config, records={RECORD: record})
+        adapter = adapter_in(predictor.model, base_model=config.model, gather=whole)
+        team.told(lambda: save_adapter(config.output, adapter, predictor.config, records={RECORD: record}))
         return
-    save_model(
+    save_shared_model(
         config.output,
         predictor.model,
         predictor.config,
         files_from=predictor.folder,
         records={RECORD: record},
     )
+
+
+def _clean_up(run_folder: Path) -> None:
+    remove_states(run_folder)
+    remove_best(run_folder)

@@ -44,6 +44,8 @@ class TransferConfig:
         image_cache_gb: memory in which outputs of a frozen image encoder are kept for pictures that come
             again; 0 encodes each time.
         tracking: where the numbers go beside the run folder; None sends them nowhere.
+        sharded: share the model with the other processes of `torchrun`, each of which holds a part of it and
+            computes its share of every batch. All see the same files.
     """
 
     model: str
@@ -60,6 +62,7 @@ class TransferConfig:
     num_workers: int = 1
     image_cache_gb: float = 0.0
     tracking: TrackingSettings | None = None
+    sharded: bool = False
 
     @property
     def sources(self) -> tuple[DataSource, ...]:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 import torch
 
@@ -14,9 +14,11 @@ from paligemma2.jobs.held_out import answers, metric_of
 from paligemma2.training.best_weights import keep_best
 from paligemma2.training.objective import SuffixObjective
 from paligemma2.training.run_log import EVALUATIONS, append_to_log, read_log
+from paligemma2.training.team import ALONE, Team
 from paligemma2.types import Example
 
 _LOSS_BATCH = 8
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,13 @@ class Evaluation:
 OnEvaluation = Callable[[Evaluation], None]
 
 
+class Together(Protocol):
+    """Does work that asks a model, while the model can be asked."""
+
+    def __call__(self, work: Callable[[], _T], /) -> _T:
+        """What the work gives."""
+
+
 class Evaluator:
     """Scores a model that is in training.
 
@@ -80,6 +89,9 @@ class Evaluator:
         settings: what to do when.
         folder: of the run; evaluations and the best weights go there.
         on_evaluation: told of each evaluation.
+        team: the processes that share the model, if there are several; all call the same methods in the same
+            order, and the first one writes.
+        together: does the work it is given while such a model can be asked.
     """
 
     def __init__(
@@ -89,7 +101,12 @@ class Evaluator:
         settings: EvaluationSettings,
         folder: Path,
         on_evaluation: OnEvaluation = lambda evaluation: None,
+        *,
+        team: Team = ALONE,
+        together: Together = lambda work: work(),
     ) -> None:
+        self.team = team
+        self._together = together
         self.predictor = predictor
         self.examples = examples
         self.settings = settings
@@ -101,8 +118,7 @@ class Evaluator:
         """The scores of the model as it is, and its answers."""
         begin = time.monotonic()
         self.predictor.model.eval()
-        written = answers(self.predictor, self.examples, self.settings.max_new_tokens)
-        loss = mean_loss(self.predictor, self.examples)
+        written, loss = self._together(self._answers_and_loss)
         seconds = time.monotonic() - begin
         return Evaluation(step=step, score=self._score(written), loss=loss, seconds=seconds), written
 
@@ -112,22 +128,32 @@ class Evaluator:
             return False
         evaluation, _ = self.measure(step)
         self.record(evaluation)
-        scores = [line["score"] for line in read_log(self.folder, EVALUATIONS)]
-        since_best = len(scores) - 1 - scores.index(max(scores))
-        return self.settings.patience is not None and since_best >= self.settings.patience
+        return (
+            self.settings.patience is not None and self.team.told(self._since_best) >= self.settings.patience
+        )
 
     def record(self, evaluation: Evaluation) -> None:
         """Add a line to the log, and keep the weights if they are better than all before."""
         before = self.best()
-        append_to_log(self.folder, asdict(evaluation), EVALUATIONS)
+        self.team.told(lambda: append_to_log(self.folder, asdict(evaluation), EVALUATIONS))
         if self.settings.keep == "best" and (before is None or evaluation.score > before.score):
             keep_best(self.folder, self.predictor.model, evaluation.step)
-        self.on_evaluation(evaluation)
+        if self.team.is_first:
+            self.on_evaluation(evaluation)
 
     def best(self) -> Evaluation | None:
         """The evaluation with the highest score so far; of equal ones the first."""
-        lines = read_log(self.folder, EVALUATIONS)
+        lines = self.team.told(lambda: read_log(self.folder, EVALUATIONS))
         return Evaluation(**max(lines, key=lambda line: line["score"])) if lines else None
+
+    def _answers_and_loss(self) -> tuple[list[str], float]:
+        written = answers(self.predictor, self.examples, self.settings.max_new_tokens)
+        return written, mean_loss(self.predictor, self.examples)
+
+    def _since_best(self) -> int:
+        """Evaluations after the best one."""
+        scores = [line["score"] for line in read_log(self.folder, EVALUATIONS)]
+        return len(scores) - 1 - scores.index(max(scores))
 
 
 @torch.inference_mode()

@@ -20,7 +20,8 @@ def start_score(
     """The evaluation before the first update, and the answers.
 
     Args:
-        evaluator: with the model before the first update, and the run folder.
+        evaluator: with the model before the first update, and the run folder; all processes that share the
+            model call this together.
         of: what the score depends on beside the held-out examples; a score of something else is not taken.
         on_event: told if it has to be measured.
 
@@ -30,13 +31,13 @@ def start_score(
     """
     path = evaluator.folder / _START
     key = json.loads(json.dumps({**of, "held_out": _digest(evaluator.examples)}, default=str))
-    if path.exists():
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        if saved["of"] == key:
-            return Evaluation(**saved["evaluation"]), saved["answers"]
+    saved = evaluator.team.told(lambda: json.loads(path.read_text(encoding="utf-8")) if path.exists() else {})
+    if saved.get("of") == key:
+        return Evaluation(**saved["evaluation"]), saved["answers"]
     on_event("scoring the start")
     evaluation, written = evaluator.measure(0)
-    write_json(path, {"of": key, "evaluation": asdict(evaluation), "answers": written})
+    record = {"of": key, "evaluation": asdict(evaluation), "answers": written}
+    evaluator.team.told(lambda: write_json(path, record))
     return evaluation, written
 
 

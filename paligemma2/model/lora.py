@@ -12,7 +12,7 @@ An adapter that is trained (`lora_training`) is a `TrainableLora` around each la
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -170,9 +170,9 @@ class TrainableLora(nn.Module):
         narrow = F.linear(F.dropout(x, self.dropout, self.training), self.lora_a.to(x.dtype))
         return y + F.linear(narrow * self._scale, self.lora_b.to(x.dtype))
 
-    def change(self) -> LowRank:
-        """A copy of the adapter in this layer, on the CPU."""
-        a, b = (each.detach().to("cpu", copy=True) for each in (self.lora_a, self.lora_b))
+    def change(self, gather: Callable[[Tensor], Tensor] = lambda parameter: parameter) -> LowRank:
+        """A copy of the adapter in this layer, on the CPU; `gather` brings each of its two parts together."""
+        a, b = (gather(each.detach()).to("cpu", copy=True) for each in (self.lora_a, self.lora_b))
         return LowRank(a, b, self.alpha)
 
 
@@ -207,8 +207,10 @@ def adapter_names(*modules: nn.Module) -> tuple[str, ...]:
 
 
 def base_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters of a model without its adapters, by the names that they had before `attach`."""
-    wrapped = {name for name, module in model.named_modules() if isinstance(module, LoraLinear)}
+    """The parameters of a model without its adapters, by the names that they had before these were put in."""
+    wrapped = {
+        name for name, module in model.named_modules() if isinstance(module, LoraLinear | TrainableLora)
+    }
     parameters: dict[str, nn.Parameter] = {}
     for name, parameter in model.named_parameters():
         layer, is_base, rest = name.rpartition(".base.")

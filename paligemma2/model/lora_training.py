@@ -5,12 +5,13 @@ goes through it, in evaluation too, and `using_adapters` does not concern it.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from paligemma2.errors import InputError
+from paligemma2.model.config import ModelConfig
 from paligemma2.model.lora import Adapter, LoraLinear, LowRank, TrainableLora
 from paligemma2.model.lora_settings import LoraSettings
 from paligemma2.model.paligemma2 import PaliGemma2Model, linear_shapes
@@ -31,15 +32,28 @@ def add_fresh_adapter(model: PaliGemma2Model, settings: LoraSettings, *, seed: i
         ConfigError: a target or pattern fits no layer.
         InputError: the model has adapters already, or its weights are packed for inference.
     """
-    shapes = linear_shapes(model.config)
+    add_adapter(model, fresh_adapter(model.config, settings, seed=seed), dropout=settings.dropout)
+
+
+def fresh_adapter(config: ModelConfig, settings: LoraSettings, *, seed: int = 0) -> Adapter:
+    """The adapter of `add_fresh_adapter`, on the CPU.
+
+    Args:
+        config: of the model that it is for.
+        settings: see `add_fresh_adapter`.
+        seed: see `add_fresh_adapter`.
+
+    Raises:
+        ConfigError: a target or pattern fits no layer.
+    """
+    shapes = linear_shapes(config)
     generator = torch.Generator().manual_seed(seed)
     changes = {}
     for layer in settings.layers_among(shapes):
         (num_out, num_in), rank = shapes[layer], settings.rank_of(layer)
         a = nn.init.kaiming_uniform_(torch.empty(rank, num_in), a=math.sqrt(5), generator=generator)
         changes[layer] = LowRank(a, torch.zeros(num_out, rank), settings.alpha_of(layer))
-    adapter = Adapter(changes=changes, is_rank_stabilized=settings.is_rank_stabilized)
-    add_adapter(model, adapter, dropout=settings.dropout)
+    return Adapter(changes=changes, is_rank_stabilized=settings.is_rank_stabilized)
 
 
 def add_adapter(model: PaliGemma2Model, adapter: Adapter, *, dropout: float = 0.0) -> None:
@@ -73,12 +87,18 @@ def add_adapter(model: PaliGemma2Model, adapter: Adapter, *, dropout: float = 0.
         model.set_submodule(layer, trainable.train(model.training))
 
 
-def adapter_in(model: PaliGemma2Model, *, base_model: str = "") -> Adapter:
+def adapter_in(
+    model: PaliGemma2Model,
+    *,
+    base_model: str = "",
+    gather: Callable[[Tensor], Tensor] = lambda parameter: parameter,
+) -> Adapter:
     """A copy of the adapter that is trained in a model, on the CPU, in float32.
 
     Args:
         model: after `add_fresh_adapter` or `add_adapter`.
         base_model: what the model is called, for those who load the adapter later.
+        gather: brings a parameter together of which this process holds a part.
 
     Raises:
         InputError: there is none.
@@ -87,7 +107,7 @@ def adapter_in(model: PaliGemma2Model, *, base_model: str = "") -> Adapter:
     if not trained:
         raise InputError("the model has no adapter in training", hint="put one in first")
     stabilized = next(iter(trained.values())).is_rank_stabilized
-    changes = {layer: module.change() for layer, module in trained.items()}
+    changes = {layer: module.change(gather) for layer, module in trained.items()}
     return Adapter(changes=changes, is_rank_stabilized=stabilized, base_model=base_model)
 
 

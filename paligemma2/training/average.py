@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """Exponential moving average of a model's parameters, in their dtype.
+    """Exponential moving average of the parameters of a model that are trained, in their dtype.
 
     Early on the decay is `(1 + step) / (10 + step)`, so that the start is forgotten quickly.
 
@@ -17,18 +17,22 @@ class WeightAverage:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.weights: dict[str, Tensor] = {
-            name: parameter.detach().clone() for name, parameter in model.named_parameters()
+            name: parameter.detach().clone()
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad
         }
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
         """Move towards the model's present weights, after update number `step`."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        for name, parameter in model.named_parameters():
-            self.weights[name].lerp_(parameter.detach(), 1 - decay)
+        parameters = dict(model.named_parameters())
+        for name, weight in self.weights.items():
+            weight.lerp_(parameters[name].detach(), 1 - decay)
 
     @torch.no_grad()
     def copy_to(self, model: nn.Module) -> None:
         """Overwrite the model's weights with the average."""
-        for name, parameter in model.named_parameters():
-            parameter.copy_(self.weights[name])
+        parameters = dict(model.named_parameters())
+        for name, weight in self.weights.items():
+            parameters[name].copy_(weight)

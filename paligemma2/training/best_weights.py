@@ -1,59 +1,53 @@
-"""The weights of the best evaluation so far, kept beside the states of a run."""
+"""The weights of the best evaluation so far, kept beside the states of a run and in the same form."""
 
+import shutil
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
-from paligemma2.checkpoint.atomic import new_file
 from paligemma2.errors import WorkError
+from paligemma2.training.checkpointing import load_newest_state, save_state
+from paligemma2.training.team import team_of
 
-_NAME = "best.safetensors"
+_NAME = "best"
 
 
 def keep_best(folder: Path, module: nn.Module, step: int) -> None:
     """Write the trainable weights of a module in the place of those kept before.
 
+    Processes that share the module call this together.
+
     Raises:
         WorkError: the disk is full; those kept before are untouched.
     """
-    weights = {name: p.detach().contiguous() for name, p in module.named_parameters() if p.requires_grad}
-    folder.mkdir(parents=True, exist_ok=True)
-    with new_file(folder / _NAME, overwrite=True) as partial:
-        try:
-            save_file(weights, partial, metadata={"step": str(step)})
-        except SafetensorError as error:
-            raise WorkError(
-                f"{folder / _NAME} could not be written: {error}",
-                hint="free some disk space and resume; states saved before are untouched",
-            ) from error
+    trained = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+    save_state(folder / _NAME, step, trained, {}, keep=1)
 
 
 def restore_best(folder: Path, module: nn.Module, step: int) -> bool:
     """Put the weights that were kept at a step back into the module; whether they were there.
 
+    Processes that share the module call this together.
+
     Raises:
-        WorkError: the file is damaged.
+        WorkError: the files are damaged.
     """
-    path = folder / _NAME
-    if not path.exists():
-        return False
     parameters = dict(module.named_parameters())
-    try:
-        with safe_open(path, framework="pt") as opened, torch.no_grad():
-            if (opened.metadata() or {}).get("step") != str(step):
-                return False
-            for name in opened.offset_keys():
-                parameters[name].copy_(opened.get_tensor(name))
-    except (SafetensorError, KeyError) as error:
+    team = team_of(module.parameters())
+    if not team.told(lambda: any((folder / _NAME).glob("step-*"))):
+        return False
+    saved = load_newest_state(folder / _NAME, team)
+    if saved is None or not saved.tensors.keys() <= parameters.keys():
         raise WorkError(
-            f"{path} is damaged: {error}", hint="set evaluation.keep=last to do without the best weights"
-        ) from error
+            f"{folder / _NAME} is damaged", hint="set evaluation.keep=last to do without the best weights"
+        )
+    if saved.step != step:
+        return False
+    for name in saved.tensors:
+        saved.tensors.copy_to(name, parameters[name])
     return True
 
 
 def remove_best(folder: Path) -> None:
     """Remove what was kept."""
-    (folder / _NAME).unlink(missing_ok=True)
+    shutil.rmtree(folder / _NAME, ignore_errors=True)

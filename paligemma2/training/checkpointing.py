@@ -20,9 +20,8 @@ from torch import Tensor
 from paligemma2.checkpoint.atomic import explained, new_folder
 from paligemma2.checkpoint.safetensors_writer import save_file
 from paligemma2.training.state_files import Rows, StateTensors, describe, own_pieces
-from paligemma2.training.team import Team, team_of
+from paligemma2.training.team import ALONE, Team, team_of
 
-_ALONE = Team()
 _MANIFEST = "manifest.json"
 _Stored: TypeAlias = tuple[str, dict[str, object], dict[str, Rows]]  # a file, its facts, what is in it
 _logger = logging.getLogger(__name__)
@@ -79,7 +78,7 @@ def save_state(
     return final
 
 
-def load_newest_state(folder: Path, team: Team = _ALONE) -> SavedState | None:
+def load_newest_state(folder: Path, team: Team = ALONE) -> SavedState | None:
     """The newest state whose manifest verifies, or None; the ones passed over are logged.
 
     What a killed process left half written is removed.

@@ -27,8 +27,8 @@ class Recipe:
         packed_length: longest row in tokens where several examples share a row; None gives each its own.
         recomputation: what blocks compute again on the way back instead of keeping it: "none", "selective"
             (all but the products with weights) or "full".
-        optimizer: "adamw", "adamw_8bit" (states of 8 bits, needs the extra `quant`), or "muon" for small
-            models from nothing.
+        optimizer: "adamw", "adamw_8bit" (states of 8 bits, needs the extra `quant`, and on a CPU a C++
+            compiler, as its first step is compiled), or "muon" for small models from nothing.
         learning_rate: peak rate of AdamW.
         learning_rate_factors: of parts, by their names or patterns (`training.parts`); the first that fits
             a parameter counts.

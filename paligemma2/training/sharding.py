@@ -6,7 +6,8 @@ are added up as soon as it has them, and each process keeps its rows. The proces
 examples of the same batch.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -14,7 +15,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import (
+    FSDPModule,
+    MixedPrecisionPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
 from torch.distributed.tensor import DTensor
 
 from paligemma2.checkpoint.save import save_model
@@ -34,13 +40,13 @@ class SharedObjective(nn.Module, Generic[Batch]):
     """The loss of the batch of all processes, of which each computes its share.
 
     Args:
-        model: of which the objective is the loss; its weights come together within `forward` alone.
+        model: of which the objective is the loss; its weights come together within `forward` and `together`.
         objective: the mean loss of a batch, a scalar with gradient.
         weigh: what the mean of a batch counts among those of the others: its examples, or its tokens.
     """
 
     def __init__(
-        self, model: nn.Module, objective: Callable[[Batch], Tensor], weigh: Callable[[Batch], float]
+        self, model: PaliGemma2Model, objective: Callable[[Batch], Tensor], weigh: Callable[[Batch], float]
     ) -> None:
         super().__init__()
         self.model = model
@@ -70,6 +76,48 @@ class SharedObjective(nn.Module, Generic[Batch]):
         if self._team.group is not None:
             dist.all_reduce(weight, group=self._team.group)
         return weight.item()
+
+    def together(self, work: Callable[[], _T]) -> _T:
+        """Do work without gradients that asks the model itself, such as to write answers.
+
+        All processes do the same work. The weights of a layer come together as it computes, once for every
+        token that is written, and the hidden states that tokens are chosen from are those of the first
+        process in all of them: no rounding can make one write on while another has come to an end.
+        """
+        with torch.no_grad(), _first_decides(self.model.language_model.norm, self._team):
+            result = self._work(work)
+        self._fsdp.reshard()
+        return result
+
+    def _work(self, work: Callable[[], _T]) -> _T:
+        # FSDP keeps the tensors that weights come together in: they must not be made in inference mode.
+        for module in self.model.modules():
+            if isinstance(module, FSDPModule):
+                module.unshard()
+                module.reshard()
+        return work()
+
+    @property
+    def _fsdp(self) -> FSDPModule:
+        assert isinstance(self, FSDPModule), "`shard` makes it one"
+        return self
+
+
+@contextmanager
+def _first_decides(module: nn.Module, team: Team) -> Iterator[None]:
+    """Whatever `module` gives is what it gives in the first process."""
+
+    def agree(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        agreed = output.contiguous()
+        if team.group is not None:
+            dist.broadcast(agreed, group=team.group, group_src=0)
+        return agreed
+
+    handle = module.register_forward_hook(agree)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 class _Part(torch.autograd.Function):
@@ -119,6 +167,7 @@ def shard(
     for block in (*model.vision_tower.encoder.layers, *model.language_model.layers):
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(shared, mesh=mesh, mp_policy=policy)
+    register_fsdp_forward_method(shared, "_work")
     for module in shared.modules():
         if isinstance(module, FSDPModule):  # gradients are added up, not averaged: losses are weighed
             module.set_gradient_divide_factor(1.0)

@@ -128,11 +128,10 @@ class StateTensors(Mapping[str, Tensor]):
     def like(self, name: str, parameter: Tensor) -> Tensor:
         """A state of an optimiser: on the device of its parameter and shared out like it, if it is as large.
 
-        Single numbers stay on the CPU, where optimisers keep them.
+        Single numbers go there, too, where fused optimisers count their steps.
         """
         if self._stored[name].shape != tuple(parameter.shape):
-            whole = self[name]
-            return whole.to(parameter.device) if whole.dim() else whole
+            return self[name].to(parameter.device)
         state = torch.empty_like(parameter, dtype=self._stored[name].dtype, requires_grad=False)
         self.copy_to(name, state)
         return state

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
 from paligemma2.errors import PaliGemmaError, WorkError
@@ -30,6 +31,11 @@ class Team:
     group: dist.ProcessGroup | None = None
     device: torch.device | None = None
 
+    @classmethod
+    def on(cls, mesh: DeviceMesh, device: torch.device) -> "Team":
+        """The processes of a mesh of one dimension; `device` is that of this process."""
+        return cls(rank=mesh.get_local_rank(), size=mesh.size(), group=mesh.get_group(), device=device)
+
     @property
     def is_first(self) -> bool:
         """Whether this process writes the log, prints, and speaks for all."""
@@ -42,6 +48,18 @@ class Team:
         largest = torch.tensor(number, device=self.device)
         dist.all_reduce(largest, dist.ReduceOp.MAX, self.group)
         return int(largest)
+
+    def told(self, work: Callable[[], _T]) -> _T:
+        """What `work` gives in the first process, which alone does it; in all of them.
+
+        Args:
+            work: gives what `run` may give.
+
+        Raises:
+            PaliGemmaError: it failed; in the other processes a WorkError.
+        """
+        result: _T | None = self.run(lambda: work() if self.is_first else None)[0]
+        return result  # type: ignore[return-value]
 
     def run(self, work: Callable[[], _T]) -> list[_T]:
         """Do `work` in every process; none goes on before all are done.
@@ -70,12 +88,13 @@ class Team:
         return [each for each, _ in outcomes]
 
 
+ALONE = Team()
+"""A process that trains by itself."""
+
+
 def team_of(tensors: Iterable[Tensor]) -> Team:
     """The processes among which these tensors are shared out."""
     for tensor in tensors:
         if isinstance(tensor, DTensor):
-            mesh = tensor.device_mesh
-            return Team(
-                rank=mesh.get_local_rank(), size=mesh.size(), group=mesh.get_group(), device=tensor.device
-            )
-    return Team()
+            return Team.on(tensor.device_mesh, tensor.device)
+    return ALONE

@@ -17,7 +17,9 @@ from paligemma2.errors import ConfigError, Interrupted
 from paligemma2.training.allocator import leave_no_holes
 from paligemma2.training.average import WeightAverage
 from paligemma2.training.checkpointing import load_newest_state, save_state
+from paligemma2.training.frozen_part import frozen_digest
 from paligemma2.training.interruption import stop_request
+from paligemma2.training.optimizer_states import restore_states, stored_states
 from paligemma2.training.parts import freeze
 from paligemma2.training.recipe import Recipe
 from paligemma2.training.run_log import append_to_log, rewind_log
@@ -25,6 +27,7 @@ from paligemma2.training.team import team_of
 from paligemma2.training.update import Counters, Update
 
 Batch = TypeVar("Batch")
+_SEEDS_APART = 7919  # further than seeds that somebody compares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +82,9 @@ class Trainer(Generic[Batch]):
     Weights, gradients and optimiser states are float32; matrix products run in bfloat16 where the device has
     it. A module that `sharding.shard` has shared out is trained by all its processes together: the first of
     them writes the log, and all stop if one is asked to. With a folder, the state is saved regularly and on a
-    stop request, and `fit` goes on from the newest state that verifies. An update whose loss or gradient is
-    not a number is left out and counted.
+    stop request, and `fit` goes on from the newest state that verifies. It holds what is trained; what is
+    frozen must be there again, of which it holds a digest. An update whose loss or gradient is not a number
+    is left out and counted.
 
     Args:
         module: float32; its trainable parameters are updated in place.
@@ -95,8 +99,8 @@ class Trainer(Generic[Batch]):
         on_step: called after every update with the number of updates done; True ends the run.
 
     Raises:
-        ConfigError: no parameter is trainable, a part that the recipe names holds none, or Muon is to train
-            matrices that are shared out.
+        ConfigError: no parameter is trainable, a part that the recipe names holds none, or another optimiser
+            than AdamW is to train what is shared out.
     """
 
     def __init__(
@@ -118,19 +122,24 @@ class Trainer(Generic[Batch]):
         self.split = split
         self.weigh = weigh
         self.folder = folder
-        # As it will be read from a saved state, where a tuple is a list.
-        self._settings = json.loads(json.dumps({"recipe": asdict(recipe), "identity": dict(identity)}))
         self.on_progress = on_progress
         self.on_step = on_step
         self.step = 0
         self._team = team_of(module.parameters())
-        if self._team.size > 1 and recipe.optimizer == "muon":
-            raise ConfigError("muon cannot train a model that is shared out", hint="use adamw")
+        if self._team.size > 1 and recipe.optimizer != "adamw":
+            raise ConfigError(f"{recipe.optimizer} cannot train a model that is shared out", hint="use adamw")
         self._window = _Window(recipe.batch_size)
         freeze(module, recipe.freeze)
         self._named = {name: p for name, p in module.named_parameters() if p.requires_grad}
         if not self._named:
             raise ConfigError("no parameter is trainable", hint="do not freeze everything")
+        settings = {
+            "recipe": asdict(recipe),
+            "identity": {**identity, "frozen part": frozen_digest(module)},
+        }
+        self._settings = json.loads(
+            json.dumps(settings)
+        )  # as a state gives them back, where a tuple is a list
         self.update = Update(module, recipe)
         self.average = (
             WeightAverage(module, recipe.average_decay) if recipe.average_decay is not None else None
@@ -176,7 +185,7 @@ class Trainer(Generic[Batch]):
 
     def _train_on(self, batch: Batch) -> tuple[float, float]:
         """One update; the loss of the batch and the norm of its gradient."""
-        torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)  # of dropout
+        self._seed_dropout()
         self.update.clear_gradients()
         parts = self.split(batch)
         weights = [self.weigh(part) for part in parts]
@@ -194,6 +203,10 @@ class Trainer(Generic[Batch]):
         if self.average is not None and is_applied:
             self.average.update(self.module, self.step)
         return value, norm
+
+    def _seed_dropout(self) -> None:
+        """Other numbers in every step and process; those of the first one are those of a process alone."""
+        torch.manual_seed((self.recipe.seed + _SEEDS_APART * self._team.rank) * 1_000_003 + self.step)
 
     def _precision(self) -> AbstractContextManager[object]:
         wanted = self.recipe.precision
@@ -238,13 +251,10 @@ class Trainer(Generic[Batch]):
     def _save(self) -> None:
         if self.folder is None:
             return
-        tensors = {f"module.{name}": p.detach() for name, p in self.module.named_parameters()}
+        tensors = {f"module.{name}": p.detach() for name, p in self._named.items()}
         if self.average is not None:
             tensors |= {f"average.{name}": value for name, value in self.average.weights.items()}
-        for name, parameter in self._named.items():
-            for number, optimizer in enumerate(self.update.optimizers):
-                for key, value in optimizer.state.get(parameter, {}).items():
-                    tensors[f"optimizer.{number}.{key}.{name}"] = torch.as_tensor(value)
+        tensors |= stored_states(self.update.optimizers, self._named)
         values = {"window": self._window.losses, "counters": self.update.counters.as_values()}
         save_state(self.folder, self.step, tensors, self._settings | values)
 
@@ -258,17 +268,11 @@ class Trainer(Generic[Batch]):
             return
         self._check_settings(saved.values)
         self._check_module(saved.tensors.shapes)
-        for name, parameter in self.module.named_parameters():
+        for name, parameter in self._named.items():
             saved.tensors.copy_to(f"module.{name}", parameter)
             if self.average is not None:
                 saved.tensors.copy_to(f"average.{name}", self.average.weights[name])
-        for number, optimizer in enumerate(self.update.optimizers):
-            prefix = f"optimizer.{number}."
-            for key in saved.tensors:
-                if key.startswith(prefix):
-                    kind, name = key.removeprefix(prefix).split(".", 1)
-                    parameter = self._named[name]
-                    optimizer.state[parameter][kind] = saved.tensors.like(key, parameter)
+        restore_states(self.update.optimizers, self._named, saved.tensors)
         self.step = saved.step
         self._window.losses = saved.values["window"]
         self.update.counters = Counters.from_values(saved.values["counters"])
@@ -290,7 +294,7 @@ class Trainer(Generic[Batch]):
 
     def _check_module(self, saved: Mapping[str, torch.Size]) -> None:
         there = {name: shape for name, shape in saved.items() if name.startswith("module.")}
-        here = {f"module.{name}": p.shape for name, p in self.module.named_parameters()}
+        here = {f"module.{name}": p.shape for name, p in self._named.items()}
         if there != here:
             name = next(name for name in {**here, **there} if here.get(name) != there.get(name))
             raise ConfigError(

@@ -62,7 +62,7 @@ class Update:
         self._recipe = recipe
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.optimizers = build_optimizers(module, recipe)
-        self._rates = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
+        self._rates = [[float(group["lr"]) for group in o.param_groups] for o in self.optimizers]
         self.counters = Counters()
 
     def clear_gradients(self) -> None:
@@ -96,7 +96,10 @@ class Update:
         factor = learning_rate_factor(step, self._recipe)
         for optimizer, rates in zip(self.optimizers, self._rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * factor
+                if isinstance(group["lr"], Tensor):  # torchao compiles its step, with the rate as an input
+                    group["lr"].fill_(rate * factor)
+                else:
+                    group["lr"] = rate * factor
             optimizer.step()
         return norm, True
 

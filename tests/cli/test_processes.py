@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from paligemma2.cli.processes import first_process_speaks, is_first_process
-from paligemma2.errors import WorkError
+from paligemma2.errors import Interrupted, WorkError
 
 PROJECT = Path(__file__).resolve().parents[2]
 QUESTION = ("--prompt", "detect cat ; dog", "--constrained", "--json", "--max-new-tokens", "12")
@@ -29,13 +29,24 @@ NEEDS_TWO = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there are 
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, NEEDS_TWO])]
 
 
-def torchrun(*words: object, **more: str) -> subprocess.CompletedProcess[str]:
+def start_torchrun(*words: object, **more: str) -> subprocess.Popen[str]:
     """`torchrun` with two processes."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environ = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"} | more
-    return subprocess.run(
-        [*command, *map(str, words)], env=environ, capture_output=True, text=True, check=False, timeout=240
+    return subprocess.Popen(
+        [*command, *map(str, words)],
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
+
+
+def torchrun(*words: object, **more: str) -> subprocess.CompletedProcess[str]:
+    """What `torchrun` with two processes ends with."""
+    with start_torchrun(*words, **more) as process:
+        output, errors = process.communicate(timeout=240)
+    return subprocess.CompletedProcess(words, process.returncode, output, errors)
 
 
 def test_a_process_alone_speaks(capsys):
@@ -58,6 +69,22 @@ def test_another_process_is_silent_but_for_the_error_that_ends_it(capsys, monkey
     with pytest.raises(WorkError, match="process 1: the disk is full") as raised:
         fail()
     assert raised.value.hint == "make room"
+    assert capsys.readouterr() == ("", "")
+
+
+def test_all_stop_together_and_the_first_says_so(capsys, monkeypatch):
+    stopped = Interrupted("stopped at step 3", signal_number=15)
+
+    def stop():
+        with first_process_speaks():
+            raise stopped
+
+    with pytest.raises(Interrupted):
+        stop()
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(SystemExit) as raised:
+        stop()
+    assert raised.value.code == 143
     assert capsys.readouterr() == ("", "")
 
 

@@ -1,7 +1,10 @@
 import json
+import signal
 
 import pytest
+import torch
 
+from tests.cli.test_processes import start_torchrun, torchrun
 from tests.small_model import save_picture
 
 
@@ -100,3 +103,44 @@ def test_a_plan_tells_what_is_needed_and_does_nothing(run, folder, data, tmp_pat
 def test_devices_are_for_a_plan_alone(run, folder, data, tmp_path):
     ended = run("transfer", "--model", folder, "--data", data, "--output", tmp_path / "new", "--devices", 2)
     assert ended.has_failed_with("--devices is for --plan"), ended
+
+
+def test_runs_of_several_seeds_are_not_shared(run, folder, data, tmp_path):
+    words = ("--output", tmp_path / "new", "--seeds", 2, "--sharded")
+    ended = run("transfer", "--model", folder, "--data", data, *words)
+    assert ended.has_failed_with("several runs are sharded"), ended
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the processes would want a GPU each")
+def test_two_processes_write_one_model_and_speak_once(run, folder, data, tmp_path):
+    words = ("transfer", "--model", folder, "--data", data, "--steps", 2, "--batch-size", 2)
+    words += ("--num-workers", 0, "--set", "training.precision=float32")
+    alone = run(*words, "--output", tmp_path / "one")
+    ended = torchrun("-m", "paligemma2", *words, "--output", tmp_path / "two", "--sharded")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == alone.out.replace(str(tmp_path / "one"), str(tmp_path / "two"))
+    assert ended.stderr.count("transfer: step 2/2  loss") == 1
+    ended = run("predict", "--model", tmp_path / "two", data / "train0.png", "--max-new-tokens", 2)
+    assert ended.code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the processes would want a GPU each")
+def test_a_signal_to_torchrun_saves_and_stops_both(folder, data, tmp_path):
+    words = ("--model", folder, "--data", data, "--steps", 5000, "--batch-size", 2, "--num-workers", 0)
+    process = start_torchrun(
+        "-m", "paligemma2", "transfer", *words, "--output", tmp_path / "new", "--sharded"
+    )
+    with process:
+        try:
+            for line in process.stderr:
+                if "step 10/" in line:
+                    break
+            process.send_signal(signal.SIGTERM)
+            rest = process.stderr.read()
+        finally:
+            process.kill()
+    assert rest.count("stopped at step") == 1
+    assert list((tmp_path / "new.run").glob("step-*"))
+    assert not (tmp_path / "new").exists()

@@ -287,9 +287,14 @@ def test_pictures_in_memory_and_videos_can_be_trained_on(tmp_path: Path, process
 def test_processes_that_train_together_share_the_batches_of_one(tmp_path: Path, processor: Processor) -> None:
     rows = examples(tmp_path, 9)
     whole, half = data_of(processor, rows, batch_size=4), data_of(processor, rows, batch_size=2)
-    for step in range(5):
-        parts = [half.batch(2 * step + rank) for rank in range(2)]
-        assert whole.batch(step).ids == parts[0].ids + parts[1].ids
+    told: list[int] = []
+    parts = [
+        list(half.batches(1, 5, process=each, processes=2, on_batch=lambda step, batch: told.append(step)))
+        for each in range(2)
+    ]
+    for step, first, second in zip(range(1, 5), *parts, strict=True):
+        assert whole.batch(step).ids == first.ids + second.ids
+    assert told == [1, 2, 3, 4] * 2
 
 
 def write_lines(folder: Path, count: int, name: str = "train.jsonl", text: str = "cat") -> Path:

@@ -65,6 +65,7 @@ def test_names_of_folders_are_plain(value: str, name: str) -> None:
         ({"training.dropout": ("0.1", "0.10")}, "dropout-0.1 more than once"),
         ({"training.seed": ("1", "2")}, "use seeds"),
         ({"output": ("a", "b")}, "the grid has output"),
+        ({"sharded": ("true",)}, "several runs are sharded"),
     ],
 )
 def test_a_grid_that_makes_no_sense_is_refused_before_any_run(

@@ -296,7 +296,7 @@ def test_the_best_weights_are_kept_and_the_run_tells_so(
     saved = load(config.output, device="cpu", dtype="float32", for_training=True).model
     for name, parameter in saved.named_parameters():
         assert torch.equal(parameter, written[2][name]), name
-    assert not (config.run_folder / "best.safetensors").exists()
+    assert not (config.run_folder / "best").exists()
 
 
 def test_a_run_ends_early_when_nothing_gets_better(config: TransferConfig) -> None:

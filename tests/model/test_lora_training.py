@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
 from paligemma2.errors import ConfigError, InputError
-from paligemma2.model.lora import Adapter, TrainableLora, attach, using_adapters
+from paligemma2.model.lora import Adapter, TrainableLora, attach, base_parameters, using_adapters
 from paligemma2.model.lora_settings import LoraSettings
 from paligemma2.model.lora_training import adapter_in, add_adapter, add_fresh_adapter, take_out
 from paligemma2.model.packed_linear import has_packed_kernels
@@ -167,6 +167,22 @@ def test_what_is_taken_out_is_what_was_trained_and_the_model_is_as_before(small_
     attach(model, {"it": after})
     with using_adapters(["it"], model.device):
         torch.testing.assert_close(loss_of(model), during, atol=1e-5, rtol=1e-5)
+
+
+def test_the_models_own_weights_keep_their_names_for_those_who_read_them(small_model: Build) -> None:
+    model = small_model()
+    before = dict(model.named_parameters())
+    add_fresh_adapter(model, LoraSettings())
+    after = base_parameters(model)
+    assert after.keys() == before.keys()
+    assert all(after[name] is parameter for name, parameter in before.items())
+
+
+def test_parts_of_an_adapter_are_brought_together(small_model: Build) -> None:
+    model = small_model()
+    add_fresh_adapter(model, LoraSettings())
+    doubled = adapter_in(model, gather=lambda parameter: torch.cat([parameter, parameter]))
+    assert torch.equal(doubled.changes[Q].a, adapter_in(model).changes[Q].a.repeat(2, 1))
 
 
 def test_copies_are_not_trained_further(small_model: Build) -> None:

@@ -44,6 +44,17 @@ def test_a_weight_at_rest_stays_its_own_average() -> None:
     assert abs(averaged(0.9, [2.5] * 30) - 2.5) < 1e-6
 
 
+def test_weights_that_are_not_trained_are_not_kept() -> None:
+    module = nn.Linear(3, 2)
+    module.weight.requires_grad_(False)
+    average = WeightAverage(module, 0.5)
+    assert average.weights.keys() == {"bias"}
+    before = module.weight.clone()
+    average.update(module, 100)
+    average.copy_to(module)
+    assert torch.equal(module.weight, before)
+
+
 def test_following_the_weights_does_not_change_them_and_copying_does() -> None:
     module = nn.Linear(3, 2)
     before = {name: p.detach().clone() for name, p in module.named_parameters()}

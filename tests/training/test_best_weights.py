@@ -53,7 +53,7 @@ def test_better_weights_take_the_place_of_those_before(tmp_path: Path) -> None:
 
 def test_a_damaged_file_is_an_error_of_ours(tmp_path: Path) -> None:
     keep_best(tmp_path, Toy(), step=1)
-    path = tmp_path / "best.safetensors"
+    (path,) = tmp_path.glob("best/step-*/state.safetensors")
     path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(WorkError, match="is damaged"):
         restore_best(tmp_path, Toy(), step=1)

@@ -17,6 +17,7 @@ from paligemma2.checkpoint.load import load_model
 from paligemma2.errors import CheckpointError, ConfigError, InputError, WorkError
 from paligemma2.model.lora import base_parameters
 from paligemma2.model.paligemma2 import PaliGemma2Model
+from paligemma2.training.best_weights import keep_best, restore_best
 from paligemma2.training.checkpointing import load_newest_state
 from paligemma2.training.image_cache import ImageCache
 from paligemma2.training.objective import SuffixObjective
@@ -104,6 +105,28 @@ def refused_cache(model: PaliGemma2Model) -> str:
     return str(raised.value)
 
 
+def draws() -> list[float]:
+    """What dropout draws from, in two steps."""
+    model, mesh, found = small_model(), mesh_of_all(), list[float]()
+
+    def loss(batch: int) -> Tensor:
+        found.append(torch.rand(()).item())
+        return model.multi_modal_projector.linear.bias.sum()
+
+    objective = loss if mesh is None else shard(model, loss, lambda batch: 1.0, mesh)
+    Trainer(model, recipe(steps=2), objective).fit(lambda start, stop: iter(range(start, stop)))
+    return found
+
+
+def kept_and_restored(model: PaliGemma2Model, folder: Path) -> tuple[bool, dict[str, Tensor]]:
+    """The best weights of a shared model, after others have taken their place in it."""
+    keep_best(folder, model, step=3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    return restore_best(folder, model, step=3), weights_of(model)
+
+
 def refused_muon(model: PaliGemma2Model) -> str:
     with pytest.raises(ConfigError) as raised:
         Trainer(model, recipe(optimizer="muon"), lambda batch: torch.tensor(0.0))
@@ -133,6 +156,8 @@ def work_in_two(folder: Path) -> dict[str, Any]:
     results["full"] = failure(folder / "full", model, size=40_000)
     results["muon"] = refused_muon(model)
     results["cache"] = refused_cache(small_model())
+    results["best"] = kept_and_restored(model, folder / "run")
+    results["draws"] = draws()
     model, results["too few"] = filled()
     results["filled"] = weights_of(model)
     return results
@@ -238,6 +263,26 @@ def test_a_loss_that_is_no_number_in_one_process_is_left_out_in_all(pair: list[d
     for each in pair:
         assert each["poisoned"]["norms"] == pytest.approx(expected["norms"], rel=1e-5)
         assert each["poisoned"] | {"norms": 0} == expected | {"norms": 0}
+
+
+def test_the_best_weights_come_back_to_all_processes(pair: list[dict[str, Any]], folder: Path) -> None:
+    for each in pair:
+        is_restored, weights = each["best"]
+        assert is_restored
+        for name, tensor in weights.items():
+            assert torch.equal(tensor, pair[0]["from one"][name]), name
+    alone = small_model()
+    assert restore_best(folder / "run", alone, step=3)
+    for name, parameter in alone.named_parameters():
+        assert torch.equal(parameter, pair[0]["from one"][name]), name
+
+
+def test_dropout_differs_between_processes_and_is_that_of_one_in_the_first(
+    pair: list[dict[str, Any]],
+) -> None:
+    alone = draws()
+    assert pair[0]["draws"] == alone
+    assert len({*alone, *pair[1]["draws"]}) == 4
 
 
 def test_muon_needs_whole_matrices(pair: list[dict[str, Any]]) -> None:

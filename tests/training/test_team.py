@@ -28,6 +28,7 @@ def work(_: Path) -> dict[str, object]:
         "largest": team.largest(15 * team.rank),
         "results": team.run(lambda: {"process": os.getpid(), "rank": team.rank}),
         "raised": (type(raised.value).__name__, str(raised.value)),
+        "told": team.told(lambda: team.rank + 7),
         "after": team.run(lambda: fail_in(-1, team)),
     }
 
@@ -43,6 +44,7 @@ def test_a_process_alone_is_a_team() -> None:
     assert (team.rank, team.size, team.is_first) == (0, 1, True)
     assert team.largest(15) == 15
     assert team.run(lambda: "done") == ["done"]
+    assert team.told(lambda: "done") == "done"
     with pytest.raises(InputError, match="bad value in 0"):
         team.run(lambda: fail_in(0, team))
 
@@ -55,6 +57,10 @@ def test_all_learn_the_largest_number_and_the_results_of_all(pair: list[dict[str
     assert [each["largest"] for each in pair] == [15, 15]
     assert pair[0]["results"] == pair[1]["results"]
     assert [each["rank"] for each in pair[0]["results"]] == [0, 1]  # type: ignore[attr-defined]
+
+
+def test_all_are_told_what_the_first_found(pair: list[dict[str, object]]) -> None:
+    assert [each["told"] for each in pair] == [7, 7]
 
 
 def test_the_error_of_one_process_is_one_of_all_and_they_can_go_on(pair: list[dict[str, object]]) -> None:
