@@ -86,8 +86,8 @@ class PaliGemma2:
     def forget_pictures(self) -> None:
         """Encode pictures anew that were asked about before.
 
-        A change of weights in place is noticed by itself, other than in a model that processes share in
-        training.
+        A change of weights in place is noticed by itself, other than by a fused optimiser of PyTorch, or in a
+        model that processes share in training.
         """
         self._images = ImageTokens(self.model)
 

@@ -97,7 +97,7 @@ def _pair(split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class MaskCodecTraining(nn.Module):
-    """A codec and what its codebook averages; all of it is part of a saved state.
+    """A codec and what its codebook averages.
 
     Args:
         codec: to train, in place.
@@ -112,6 +112,10 @@ class MaskCodecTraining(nn.Module):
         vectors = codec.codebook.vectors.requires_grad_(False)
         self.counts = nn.Parameter(torch.ones(NUM_MASK_TOKENS), requires_grad=False)
         self.sums = nn.Parameter(vectors.detach().clone(), requires_grad=False)
+
+    def moving(self) -> dict[str, Tensor]:
+        """What changes without a gradient, to be saved with the rest."""
+        return {"counts": self.counts, "sums": self.sums, "vectors": self.codec.codebook.vectors}
 
     def loss(self, batch: MaskBatch) -> Tensor:
         """The loss of a batch, a scalar; the codebook moves on the way."""
@@ -219,6 +223,13 @@ def train_mask_codec(
         return load_batches(make, start, stop, num_workers=num_workers)
 
     progress = partial(on_progress, STAGE_NAME)
-    Trainer(training, recipe, training.loss, folder=folder, on_progress=progress).fit(batches)
+    Trainer(
+        training,
+        recipe,
+        training.loss,
+        also_saved=training.moving(),
+        folder=folder,
+        on_progress=progress,
+    ).fit(batches)
     set_memory_format(codec, torch.contiguous_format)
     return codec.requires_grad_(True)

@@ -93,6 +93,7 @@ class Trainer(Generic[Batch]):
         split: a batch to the parts that are computed one after the other; their gradients are added up to
             that of the whole.
         weigh: how much a part of a batch counts in the mean that the objective of the batch is.
+        also_saved: tensors that change though no gradient reaches them; they are in a state, too.
         folder: for states and `log.jsonl`, or None to keep nothing.
         identity: what else must be equal for a saved state to belong to this run: model, data.
         on_progress: called at every log line.
@@ -111,6 +112,7 @@ class Trainer(Generic[Batch]):
         *,
         split: Callable[[Batch], Sequence[Batch]] = lambda batch: (batch,),
         weigh: Callable[[Batch], float] = lambda batch: 1.0,
+        also_saved: Mapping[str, Tensor] = MappingProxyType({}),
         folder: Path | None = None,
         identity: Mapping[str, str] = MappingProxyType({}),
         on_progress: Callable[[Progress], None] = lambda progress: None,
@@ -121,6 +123,7 @@ class Trainer(Generic[Batch]):
         self.objective = objective
         self.split = split
         self.weigh = weigh
+        self.also_saved = also_saved
         self.folder = folder
         self.on_progress = on_progress
         self.on_step = on_step
@@ -137,9 +140,7 @@ class Trainer(Generic[Batch]):
             "recipe": asdict(recipe),
             "identity": {**identity, "frozen part": frozen_digest(module)},
         }
-        self._settings = json.loads(
-            json.dumps(settings)
-        )  # as a state gives them back, where a tuple is a list
+        self._settings = json.loads(json.dumps(settings))  # as a state gives them back: a tuple is a list
         self.update = Update(module, recipe)
         self.average = (
             WeightAverage(module, recipe.average_decay) if recipe.average_decay is not None else None
@@ -252,6 +253,7 @@ class Trainer(Generic[Batch]):
         if self.folder is None:
             return
         tensors = {f"module.{name}": p.detach() for name, p in self._named.items()}
+        tensors |= {f"also.{name}": tensor.detach() for name, tensor in self.also_saved.items()}
         if self.average is not None:
             tensors |= {f"average.{name}": value for name, value in self.average.weights.items()}
         tensors |= stored_states(self.update.optimizers, self._named)
@@ -272,6 +274,8 @@ class Trainer(Generic[Batch]):
             saved.tensors.copy_to(f"module.{name}", parameter)
             if self.average is not None:
                 saved.tensors.copy_to(f"average.{name}", self.average.weights[name])
+        for name, tensor in self.also_saved.items():
+            saved.tensors.copy_to(f"also.{name}", tensor)
         restore_states(self.update.optimizers, self._named, saved.tensors)
         self.step = saved.step
         self._window.losses = saved.values["window"]

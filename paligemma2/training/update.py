@@ -101,6 +101,8 @@ class Update:
                 else:
                     group["lr"] = rate * factor
             optimizer.step()
+        # Fused optimisers change weights without counting it, and encoded pictures are kept by that count.
+        torch.autograd.graph.increment_version(self.parameters)
         return norm, True
 
     def learning_rate(self, step: int) -> float:

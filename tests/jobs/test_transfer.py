@@ -85,10 +85,10 @@ def test_a_run_ends_in_an_ordinary_folder_with_the_scores_beside_the_weights(con
 
 def test_the_saved_model_gives_the_answers_of_the_report(config: TransferConfig) -> None:
     report = transfer.run(config, quiet)
-    model = load(config.output, device="cpu")
-    for sample in report.samples:
-        (answer,) = model.generate(sample.example.images, sample.example.prefix, 6)
-        assert answer.text == sample.after
+    model = load(config.output, device="cpu", for_training=True)  # the same kernels: some tokens nearly tie
+    examples = [sample.example for sample in report.samples]
+    written = model.generate([each.images for each in examples], [each.prefix for each in examples], 6)
+    assert [answer.text for answer in written] == [sample.after for sample in report.samples]
 
 
 def test_what_is_trained_on_is_learnt(config: TransferConfig) -> None:

@@ -140,6 +140,13 @@ def test_a_part_with_a_factor_moves_by_it() -> None:
         torch.testing.assert_close(moved, torch.full_like(moved, expected), rtol=1e-4, atol=1e-6)
 
 
+def test_whoever_keeps_what_weights_gave_sees_that_they_changed() -> None:
+    module = linear_with_gradient(1.0)
+    before = [p._version for p in module.parameters()]
+    Update(module, Recipe(steps=3, warmup_fraction=0.0)).apply(0, 1.0)
+    assert all(p._version > version for p, version in zip(module.parameters(), before, strict=True))
+
+
 # What is left out.
 
 PLAIN = Recipe(steps=1000, learning_rate=0.1, warmup_fraction=0.0)
