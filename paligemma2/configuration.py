@@ -31,7 +31,10 @@ def with_settings(config: Config, settings: Iterable[str]) -> Config:
         name, has_value, value = setting.partition("=")
         if not has_value:
             raise ConfigError(f"{setting!r} has no value", hint="write name=value")
-        config = _with(config, name.strip().split("."), value.strip(), name.strip())
+        name = name.strip()
+        if name not in setting_names(config):
+            raise _unknown(config, name)
+        config = _with(config, name.split("."), value.strip(), name)
     return config
 
 
@@ -47,9 +50,7 @@ def setting_names(config: object) -> tuple[str, ...]:
 def _with(config: Config, path: list[str], value: str, name: str) -> Config:
     kinds = _fields(config)
     field, *rest = path
-    part = _part_of(kinds[field]) if field in kinds else None
-    if field not in kinds or bool(rest) != (part is not None):
-        raise _unknown(config, name)
+    part = _part_of(kinds[field])
     if part is None:
         new: Any = _read(kinds[field], value, name)
     else:
