@@ -120,5 +120,5 @@ def _single(kind: Any, value: str, name: str) -> Any:
     try:
         return kind(value)
     except ValueError as error:
-        what = "a whole number" if kind is int else "a number"
-        raise ConfigError(f"{name} is {value!r}", hint=f"give {what}, as in {name}=3") from error
+        what = f"a whole number, as in {name}=3" if kind is int else f"a number, as in {name}=0.1"
+        raise ConfigError(f"{name} is {value!r}", hint=f"give {what}") from error

@@ -22,6 +22,7 @@ from paligemma2.jobs.transfer_start import start_score
 from paligemma2.jobs.versions import versions
 from paligemma2.model.lora_training import adapter_in, add_fresh_adapter
 from paligemma2.model.paligemma2 import drop_final_cap
+from paligemma2.processing.processor import ModelInputs
 from paligemma2.training.best_weights import remove_best, restore_best
 from paligemma2.training.checkpointing import remove_states
 from paligemma2.training.image_cache import ImageCache
@@ -102,12 +103,13 @@ def run(
         on_score = _also(tracker, "validation", on_evaluation)
         evaluator = Evaluator(predictor, held_out, config.evaluation, config.run_folder, on_score)
         shown.metric, shown.examples = evaluator.metric, held_out
+        on_numbers = _also(tracker, "train", partial(on_progress, "transfer"))
+        trainer = _trainer(predictor, data, config, recipe, evaluator, on_numbers)
         shown.start, shown.before = start_score(evaluator, _start_of(config), on_event)
         tracker.log(0, _numbers("validation", shown.start))
-        on_numbers = _also(tracker, "train", partial(on_progress, "transfer"))
-        steps = _train(predictor, data, config, recipe, evaluator, on_numbers)
+        _train(trainer, data, config)
         on_event("scoring the result")
-        shown.end, shown.after = _best(evaluator, config, steps, on_event)
+        shown.end, shown.after = _best(evaluator, config, trainer.step, on_event)
         tracker.log(shown.end.step, _numbers("validation", shown.end))
         report = _report(config, shown, shown.start, shown.end)
         _save(predictor, config, report)
@@ -197,15 +199,15 @@ def _numbers(part: str, numbers: Progress | Evaluation) -> dict[str, float]:
     return {f"{part}/{name}": values[name] for name in values if name not in ("step", "steps", "seconds")}
 
 
-def _train(
+def _trainer(
     predictor: PaliGemma2,
     data: TrainingData,
     config: TransferConfig,
     recipe: Recipe,
     evaluator: Evaluator,
     on_progress: Callable[[Progress], None],
-) -> int:
-    """Train the model in place; the number of updates."""
+) -> Trainer[ModelInputs]:
+    """What trains the model in place; made before anything is scored, so that misfits are told at once."""
     model = predictor.model
     model.prepare_training(dropout=recipe.dropout, recomputation=recipe.recomputation)
     freeze(model, recipe.freeze)
@@ -222,7 +224,7 @@ def _train(
         "quantize": config.quantize or "",
         "final cap": str(config.has_final_cap),
     }
-    trainer = Trainer(
+    return Trainer(
         model,
         recipe,
         objective,
@@ -234,12 +236,13 @@ def _train(
         on_step=evaluator.after_update,
     )
 
+
+def _train(trainer: Trainer[ModelInputs], data: TrainingData, config: TransferConfig) -> None:
     def count(step: int, batch: TrainingBatch) -> None:
         trainer.update.counters.skipped_examples += len(batch.skipped)
         trainer.update.counters.cut_suffixes += batch.num_cut
 
     trainer.fit(partial(data.batches, num_workers=config.num_workers, on_batch=count))
-    return trainer.step
 
 
 def _best(

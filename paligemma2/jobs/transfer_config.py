@@ -74,6 +74,9 @@ class TransferConfig:
             )
         if self.epochs is not None and not self.epochs > 0:
             raise ConfigError(f"epochs is {self.epochs}", hint="give a number above zero")
+        for name in ("num_workers", "image_cache_gb"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}", hint="give zero or more")
 
     def num_steps(self, num_examples: int) -> int:
         """The number of updates, given how many examples there are (rounded as big_vision does)."""

@@ -24,6 +24,7 @@ from paligemma2.training.team import team_of
 from paligemma2.training.update import Counters, Update
 
 Batch = TypeVar("Batch")
+_TOO_FROZEN = "freeze less; an adapter is frozen with the part that it changes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +130,7 @@ class Trainer(Generic[Batch]):
         freeze(module, recipe.freeze)
         self._named = {name: p for name, p in module.named_parameters() if p.requires_grad}
         if not self._named:
-            raise ConfigError("no parameter is trainable", hint="do not freeze everything")
+            raise ConfigError("no parameter is trainable", hint=_TOO_FROZEN)
         self.update = Update(module, recipe)
         self.average = (
             WeightAverage(module, recipe.average_decay) if recipe.average_decay is not None else None

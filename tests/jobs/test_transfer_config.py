@@ -55,5 +55,11 @@ def test_epochs_must_be_above_zero() -> None:
         replace(CONFIG, epochs=0)
 
 
+@pytest.mark.parametrize("setting", ["num_workers=-1", "image_cache_gb=-0.5"])
+def test_numbers_of_workers_and_of_memory_are_not_below_zero(setting: str) -> None:
+    with pytest.raises(ConfigError, match=setting.replace("=", " is ")):
+        configure("tiny", Path("data"), Path("new"), settings=[setting])
+
+
 def test_the_folder_of_the_run_stands_beside_the_output() -> None:
     assert CONFIG.run_folder == Path("folder") / "new.run"
