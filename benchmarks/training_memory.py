@@ -13,7 +13,6 @@ import ctypes
 import dataclasses
 import gc
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -38,8 +37,6 @@ from paligemma2.training.recipe import Recipe
 from paligemma2.training.trainer import Trainer, bfloat16_is_fast
 
 PREFIX, SUFFIX = 16, 32
-ENVIRONMENT = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1000000"}
-"""By default glibc's allocator leaves holes between large tensors that come and go."""
 CASES = [
     f"{what}-{rows}-{recomputation}"
     for what in ("full", "lora", "lora16")
@@ -64,7 +61,7 @@ def main() -> None:
     for case in arguments.case or CASES:
         flags = ["--worker", "--device", arguments.device, "--vocabulary", str(arguments.vocabulary)]
         command = [sys.executable, __file__, *flags, "--case", case]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=ENVIRONMENT)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         row = json.loads(done.stdout.splitlines()[-1])
         rows.append(row)
         stated, measured = row["stated"] / 1e9, row["measured"] / 1e9

@@ -1,7 +1,7 @@
 """`paligemma2 transfer`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,9 @@ from paligemma2.cli.options import (
 )
 from paligemma2.cli.sweep import run_sweep, show_evaluation
 from paligemma2.cli.terminal import print_note, print_table, training_bar
+
+if TYPE_CHECKING:
+    from paligemma2.jobs.transfer_config import TransferConfig
 
 
 def transfer(
@@ -49,6 +52,10 @@ def transfer(
     keep: KeepWeights = "best",
     num_workers: NumWorkers = 1,
     track: Track = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say how much memory it will take, and what takes less; then stop.")
+    ] = False,
+    devices: Annotated[int, typer.Option(min=1, help="Of --plan: how many share the model.")] = 1,
 ) -> None:
     """Fine-tune a model on your own examples.
 
@@ -76,6 +83,9 @@ def transfer(
     config = configure(
         model, tuple(map(parse_source, data)), output, recipe=recipe, settings=[*given, *(settings or ())]
     )
+    if plan:
+        _show_plan(config, devices)
+        return
     if seeds is not None:
         run_sweep(config, seeds=seeds, keep=keep)
         return
@@ -89,3 +99,29 @@ def transfer(
         "report": str(config.run_folder / PAGE),
     }
     print_table(rows)
+
+
+def _show_plan(config: "TransferConfig", devices: int) -> None:
+    from paligemma2.jobs.transfer_plan import plan
+
+    planned = plan(config, devices=devices)
+    memory, size = planned.memory, planned.size
+    parts = ("weights", "gradients", "optimizer", "gathered", "activations", "loss")
+    free = "" if planned.available is None else f"; {_gb(planned.available)} are free here"
+    rows = {
+        "updates": f"{planned.steps} of {config.training.batch_size} from {planned.examples} examples",
+        "trained": f"{planned.trained:,} of {planned.parameters:,} parameters",
+        "at a time": f"{size.rows} rows of {size.tokens} tokens, {size.images} pictures",
+        "memory": f"{_gb(memory.total)} on each of {devices} {planned.device}{free}",
+        "most in": f"the {memory.moment}",
+        **{f"  {part}": _gb(getattr(memory, part)) for part in parts},
+    }
+    print_table(rows)
+    fits = planned.available is None or memory.total <= planned.available
+    if planned.alternatives:
+        title = "to need less" if fits else "to need less; it does not fit"
+        print_table({each.change: _gb(each.total) for each in planned.alternatives}, title=title)
+
+
+def _gb(number: float) -> str:
+    return f"{number / 1e9:.2f} GB"

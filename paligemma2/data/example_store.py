@@ -1,11 +1,12 @@
 """Many examples in one block of memory."""
 
-import pickle
+import marshal
 from array import array
 from collections.abc import Sequence
-from typing import overload
+from pathlib import Path
+from typing import Any, overload
 
-from paligemma2.types import Example
+from paligemma2.types import Clip, Example, FilePart, ImageSource
 
 
 class ExampleStore(Sequence[Example]):
@@ -20,8 +21,10 @@ class ExampleStore(Sequence[Example]):
         self._ends = array("Q", [0])
 
     def append(self, example: Example) -> None:
-        """Add an example at the end."""
-        self._data += pickle.dumps(example, protocol=pickle.HIGHEST_PROTOCOL)
+        """Add an example at the end; its pictures are paths, bytes or parts of files, its `meta` is empty."""
+        assert not example.meta
+        images = tuple(_plain(image) for image in example.images)
+        self._data += marshal.dumps((images, example.prefix, example.suffix, example.answers, example.id))
         self._ends.append(len(self._data))
 
     @property
@@ -44,6 +47,26 @@ class ExampleStore(Sequence[Example]):
         place = index + len(self) if index < 0 else index
         if not 0 <= place < len(self):
             raise IndexError(f"example {index} of {len(self)}")
-        example = pickle.loads(memoryview(self._data)[self._ends[place] : self._ends[place + 1]])
-        assert isinstance(example, Example)
-        return example
+        images, prefix, suffix, answers, name = marshal.loads(
+            memoryview(self._data)[self._ends[place] : self._ends[place + 1]]
+        )
+        return Example(
+            images=tuple(map(_image, images)), prefix=prefix, suffix=suffix, answers=answers, id=name
+        )
+
+
+def _plain(image: ImageSource | Clip) -> Any:
+    """A picture as text, bytes or a tuple: what `marshal` can write down."""
+    if isinstance(image, FilePart):
+        return str(image.path), image.offset, image.size
+    if isinstance(image, Path):
+        return (str(image),)
+    assert isinstance(image, str | bytes), type(image)
+    return image
+
+
+def _image(plain: Any) -> ImageSource:
+    if not isinstance(plain, tuple):
+        image: str | bytes = plain
+        return image
+    return Path(plain[0]) if len(plain) == 1 else FilePart(Path(plain[0]), *plain[1:])

@@ -13,9 +13,10 @@ from paligemma2.checkpoint.atomic import write_json
 from paligemma2.checkpoint.save import save_model
 from paligemma2.data.training_data import TrainingBatch, TrainingData, open_training_data
 from paligemma2.errors import DataError, InputError
+from paligemma2.inference.devices import device_named
 from paligemma2.inference.loading import load
 from paligemma2.inference.predictor import PaliGemma2
-from paligemma2.jobs.transfer_config import TransferConfig
+from paligemma2.jobs.transfer_config import TransferConfig, base_dtype
 from paligemma2.jobs.transfer_evaluation import Evaluation, Evaluator, OnEvaluation
 from paligemma2.jobs.transfer_page import RUN, Shown, reported
 from paligemma2.jobs.transfer_start import start_score
@@ -125,7 +126,8 @@ def prepared_model(config: TransferConfig) -> PaliGemma2:
         ConfigError: settings of the adapter that do not fit the model.
         CheckpointError: the model cannot be loaded.
     """
-    predictor = load(config.model, dtype="float32", for_training=True, quantize=config.quantize)
+    dtype = base_dtype(config, device_named("auto"))
+    predictor = load(config.model, dtype=dtype, for_training=True, quantize=config.quantize)
     if not config.has_final_cap:
         drop_final_cap(predictor.model)
     if config.lora is not None:

@@ -4,18 +4,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 from paligemma2.assets import TINY_FOLDER
 from paligemma2.checkpoint.open_checkpoint import open_checkpoint
 from paligemma2.configuration import with_settings
 from paligemma2.data.sources import DataSource
 from paligemma2.data.training_data import DataRules
 from paligemma2.errors import ConfigError
+from paligemma2.inference.devices import Dtype
 from paligemma2.jobs.transfer_evaluation import EvaluationSettings
 from paligemma2.model.lora_settings import LoraSettings
 from paligemma2.model.weight_forms import Quantization
 from paligemma2.training.recipe import Recipe
 from paligemma2.training.recipes import SMALL, recipe_named
 from paligemma2.training.tracking import TrackingSettings
+from paligemma2.training.trainer import bfloat16_is_fast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +34,8 @@ class TransferConfig:
         recipe: what the recipe is called, for the record.
         training: the hyper-parameters; the seed is that of the order of the examples too.
         epochs: passes over the data, which give the number of updates instead of `training.steps`.
-        has_final_cap: whether the output layer keeps its soft-cap, if the model has one.
+        has_final_cap: whether the output layer keeps its soft-cap, if the model has one; an adapter cannot
+            do without, because the folder of the model that it is used with still has it.
         lora: train an adapter on top of the model, whose weights stay as they are; None trains the weights.
         quantize: bits of the weights below an adapter, "int8" or "int4"; None leaves them as they are.
         rules: what becomes of several answers, of long texts and of examples that cannot be used.
@@ -72,6 +77,11 @@ class TransferConfig:
                 f"quantize is {self.quantize!r}, and weights of few bits cannot be trained",
                 hint="train an adapter on them: lora.rank=8",
             )
+        if self.lora is not None and not self.has_final_cap:
+            raise ConfigError(
+                "an adapter is trained without the final cap, with which it will be used",
+                hint="leave has_final_cap=true, or train the weights themselves",
+            )
         if self.epochs is not None and not self.epochs > 0:
             raise ConfigError(f"epochs is {self.epochs}", hint="give a number above zero")
         for name in ("num_workers", "image_cache_gb"):
@@ -108,6 +118,8 @@ def configure(
         CheckpointError: the files of the model are damaged.
     """
     named = recipe_named(recipe, open_checkpoint(TINY_FOLDER if model == "tiny" else model).config)
+    settings = tuple(settings)
+    trains_adapter = any(setting.startswith("lora.") for setting in settings)
     config = TransferConfig(
         model=model,
         data=data,
@@ -115,7 +127,16 @@ def configure(
         recipe=recipe or named.name,
         training=named.training,
         epochs=named.epochs,
-        has_final_cap=named.has_final_cap,
+        has_final_cap=named.has_final_cap or trains_adapter,
         rules=DataRules(text_length=named.text_length),
     )
     return with_settings(config, settings)
+
+
+def base_dtype(config: TransferConfig, device: torch.device) -> Dtype:
+    """In which dtype the weights are loaded: float32 where they are trained.
+
+    Below an adapter they stay in the dtype of their file, if the device multiplies bfloat16 fast.
+    """
+    may_be_half = config.lora is not None and config.training.precision != "float32"
+    return "auto" if may_be_half and bfloat16_is_fast(device) else "float32"

@@ -89,7 +89,7 @@ class SuffixObjective:
         return self.model.encode_images(pixel_values.to(self.model.device))
 
     def _table(self) -> tuple[Tensor | None, Tensor | RestoredTable | None]:
-        """Where to look rows up, if not in the model's own table, and the output layer if chunks can be had."""
+        """Where to look rows up, if not in the model's own table; the output layer, if chunks can be had."""
         table: nn.Module = self.model.language_model.embed_tokens
         if isinstance(table, RestoredTable):
             return None, table

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from paligemma2.errors import ConfigError, Interrupted
+from paligemma2.training.allocator import leave_no_holes
 from paligemma2.training.average import WeightAverage
 from paligemma2.training.checkpointing import load_newest_state, save_state
 from paligemma2.training.interruption import stop_request
@@ -148,6 +149,8 @@ class Trainer(Generic[Batch]):
             WorkError: too many updates in a row were left out, or a state could not be saved.
             Interrupted: Ctrl-C or SIGTERM came; the state is saved if there is a folder.
         """
+        if self._device.type == "cpu":
+            leave_no_holes()
         self._resume()
         self.module.train()
         self._window.start()
@@ -181,7 +184,9 @@ class Trainer(Generic[Batch]):
         value = 0.0
         for part, weight in zip(parts, weights, strict=True):
             with self._precision():
-                loss = self.objective(part) * (weight / sum(weights))
+                loss = self.objective(part)
+                if len(parts) > 1:  # a factor of one would still cost a pass over the gradient of the table
+                    loss = loss * (weight / sum(weights))
             value += loss.item()
             if not math.isfinite(value):
                 break

@@ -38,6 +38,8 @@ def asked(monkeypatch):
     def run(config, on_progress, on_event):
         configs.append(config)
         numbers = {"learning_rate": 0.1, "grad_norm": 1.0, "examples_per_second": 7.0, "seconds": 2.0}
+        counters = ("not_finite", "spikes", "skipped", "skipped_examples", "cut_suffixes")
+        numbers |= dict.fromkeys(counters, 0)
         on_progress("stage1", Progress(step=5, steps=10, loss=1.25, **numbers))
         on_event("saved")
         return PretrainReport(scores={"test": SCORES}, output=config.output)

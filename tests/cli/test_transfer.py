@@ -86,3 +86,12 @@ def test_a_tracker_that_is_unknown_is_refused(run, folder, data, tmp_path):
     words = ("--output", tmp_path / "new", "--track", "paper")
     ended = run("transfer", "--model", folder, "--data", data, *words)
     assert ended.has_failed_with("tracking.tool is 'paper'"), ended
+
+
+def test_a_plan_tells_what_is_needed_and_does_nothing(run, folder, data, tmp_path):
+    ended = run("transfer", "--model", folder, "--data", data, "--output", tmp_path / "new", "--plan")
+    assert ended.code == 0, ended
+    assert "memory" in ended.out
+    assert "on each of 1 cpu" in ended.out
+    assert "training.freeze=image" in ended.out
+    assert not (tmp_path / "new.run").exists()

@@ -2,9 +2,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from paligemma2.configuration import with_settings
 from paligemma2.errors import ConfigError, InputError
-from paligemma2.jobs.transfer_config import TransferConfig, configure
+from paligemma2.jobs import transfer_config
+from paligemma2.jobs.transfer_config import TransferConfig, base_dtype, configure
 from paligemma2.model.lora_settings import LoraSettings
 from tests.small_model import save_small_model
 
@@ -63,3 +66,28 @@ def test_numbers_of_workers_and_of_memory_are_not_below_zero(setting: str) -> No
 
 def test_the_folder_of_the_run_stands_beside_the_output() -> None:
     assert CONFIG.run_folder == Path("folder") / "new.run"
+
+
+def test_an_adapter_keeps_the_final_cap_of_the_model_it_will_be_used_with() -> None:
+    settings = ["lora.rank=2"]
+    assert configure("tiny", Path("data"), Path("new"), recipe="own", settings=settings).has_final_cap
+    assert not configure("tiny", Path("data"), Path("new"), recipe="own").has_final_cap
+    with pytest.raises(ConfigError, match="without the final cap, with which it will be used"):
+        configure("tiny", Path("data"), Path("new"), settings=[*settings, "has_final_cap=false"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_fast", "expected"),
+    [
+        ([], True, "float32"),
+        (["lora.rank=2"], True, "auto"),
+        (["lora.rank=2"], False, "float32"),
+        (["lora.rank=2", "training.precision=float32"], True, "float32"),
+    ],
+    ids=str,
+)
+def test_weights_are_in_16_bits_only_below_an_adapter(
+    monkeypatch: pytest.MonkeyPatch, settings: list[str], is_fast: bool, expected: str
+) -> None:
+    monkeypatch.setattr(transfer_config, "bfloat16_is_fast", lambda device: is_fast)
+    assert base_dtype(with_settings(CONFIG, settings), torch.device("cpu")) == expected
