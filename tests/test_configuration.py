@@ -87,6 +87,21 @@ def test_what_cannot_be_set_is_refused_by_name_and_value(setting: str, message: 
     assert hint in raised.value.hint
 
 
+def test_settings_that_need_each_other_may_come_in_any_order() -> None:
+    @dataclass(frozen=True)
+    class Range:
+        low: int = 0
+        high: int = 1
+
+        def __post_init__(self) -> None:
+            if self.low >= self.high:
+                raise ConfigError(f"{self.low} to {self.high}", hint="give more")
+
+    assert with_settings(Range(), ["low=5", "high=9"]) == with_settings(Range(), ["high=9", "low=5"])
+    with pytest.raises(ConfigError, match="5 to 1"):
+        with_settings(Range(), ["low=5"])
+
+
 def test_all_names_can_be_listed() -> None:
     names = setting_names(Whole())
     assert names[:3] == ("steps", "limit", "folder")
