@@ -100,6 +100,8 @@ def _read(kind: Any, value: str, name: str) -> Any:
     if origin in (Mapping, dict):
         _, kind_of_value = typing.get_args(wanted)
         pairs = [each.rpartition(":") for each in _parts(value)]
+        if not all(key for key, _, _ in pairs):
+            raise ConfigError(f"{name} is {value!r}", hint=f"give names and values, as in {name}=a:1,b:2")
         return {key: _single(kind_of_value, number, name) for key, _, number in pairs}
     return _single(wanted, value, name)
 

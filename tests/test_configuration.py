@@ -76,6 +76,7 @@ def test_settings_add_up_and_the_last_of_a_name_counts() -> None:
         ("part.is_on=perhaps", "part.is_on is 'perhaps'", "true or false"),
         ("part.kind=three", "part.kind is 'three'", "one, two"),
         ("part.ranks=a:x", "part.ranks is 'x'", "a whole number"),
+        ("part.ranks=3", "part.ranks is '3'", "part.ranks=a:1,b:2"),
         ("part.rank=0", "rank is 0", "give more"),
     ],
     ids=str,
