@@ -192,11 +192,11 @@ def taught(name: str, task: Task, data: Path) -> dict[str, Any]:
 
 def charts(name: str, result: dict[str, Any]) -> tuple[Chart, Chart]:
     """Held-out score and loss by the update, with the control beside them."""
-    right, shuffled_ = result["right"], result["shuffled"]
-    titles = {"score": f"{name}: {right['metric']}", "loss": f"{name}: loss, held out"}
-    return tuple(
-        Chart(title=title, points=points(right, key), control=points(shuffled_, key))
-        for key, title in titles.items()
+    curves = {key: [points(result[kind], key) for kind in ("right", "shuffled")] for key in ("score", "loss")}
+    score, loss = curves["score"], curves["loss"]
+    return (
+        Chart(title=f"{name}: {result['right']['metric']}", points=score[0], control=score[1]),
+        Chart(title=f"{name}: loss, held out", points=loss[0], control=loss[1], is_log=True),
     )
 
 
