@@ -1,6 +1,7 @@
 """The tables and pictures of `docs/transfer.md` are measured; a short form of one task is measured again."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,7 @@ def test_the_small_model_learns_a_new_task_from_its_pictures_alone(tmp_path: Pat
     short = ["--tasks", "answer", "--steps", "96", "--train", "480", "--held-out", "48"]
     ended = subprocess.run(
         [sys.executable, str(SCRIPT), *short, "--json", str(report)],
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
         capture_output=True,
         text=True,
         check=False,

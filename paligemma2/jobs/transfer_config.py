@@ -97,8 +97,8 @@ class TransferConfig:
 
 def configure(
     model: str,
-    data: Path | tuple[DataSource, ...],
-    output: Path,
+    data: str | Path | tuple[DataSource, ...],
+    output: str | Path,
     *,
     recipe: str | None = None,
     settings: Iterable[str] = (),
@@ -122,8 +122,8 @@ def configure(
     trains_adapter = any(setting.startswith("lora.") for setting in settings)
     config = TransferConfig(
         model=model,
-        data=data,
-        output=output,
+        data=Path(data) if isinstance(data, str) else data,
+        output=Path(output),
         recipe=recipe or named.name,
         training=named.training,
         epochs=named.epochs,

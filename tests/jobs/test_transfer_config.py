@@ -53,6 +53,10 @@ def test_weights_of_few_bits_are_not_trained_themselves() -> None:
     assert replace(CONFIG, quantize="int4", lora=LoraSettings()).quantize == "int4"
 
 
+def test_paths_may_be_text() -> None:
+    assert configure("tiny", "data", "new") == configure("tiny", Path("data"), Path("new"))
+
+
 def test_an_adapter_may_be_asked_for_after_the_bits_below_it() -> None:
     config = configure("tiny", Path("data"), Path("new"), settings=["quantize=int4", "lora.rank=2"])
     assert (config.quantize, config.lora) == ("int4", LoraSettings(rank=2))
