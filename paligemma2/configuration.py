@@ -14,11 +14,11 @@ _WORDS = {"true": True, "yes": True, "false": False, "no": False}
 
 
 def with_settings(config: Config, settings: Iterable[str]) -> Config:
-    """A copy of a configuration with some settings changed, one after the other.
+    """A copy of a configuration with some settings changed, all at once: their order does not matter.
 
     Values are read by the types of the fields: numbers, words, `true` and `false`, `none` where a field may
     be None, lists as `a,b`, tables as `a:1,b:2`. A part of the configuration that is None begins with its
-    defaults as soon as something in it is set.
+    defaults as soon as something in it is set. Of settings with one name the last counts.
 
     Args:
         config: a frozen dataclass, whose fields may be frozen dataclasses.
@@ -27,12 +27,20 @@ def with_settings(config: Config, settings: Iterable[str]) -> Config:
     Raises:
         ConfigError: no such setting, a value that cannot be read, or one that makes no sense.
     """
+    changes: dict[str, Any] = {}
+    known = setting_names(config)
     for setting in settings:
-        name, has_value, value = setting.partition("=")
+        name, has_value, value = map(str.strip, setting.partition("="))
         if not has_value:
             raise ConfigError(f"{setting!r} has no value", hint="write name=value")
-        config = _with(config, name.strip().split("."), value.strip(), name.strip())
-    return config
+        if name not in known:
+            raise _unknown(name, known)
+        *parts, field = name.split(".")
+        within = changes
+        for part in parts:
+            within = within.setdefault(part, {})
+        within[field] = value
+    return _changed(config, changes)
 
 
 def setting_names(config: object) -> tuple[str, ...]:
@@ -44,22 +52,19 @@ def setting_names(config: object) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _with(config: Config, path: list[str], value: str, name: str) -> Config:
-    kinds = _fields(config)
-    field, *rest = path
-    part = _part_of(kinds[field]) if field in kinds else None
-    if field not in kinds or bool(rest) != (part is not None):
-        raise _unknown(config, name)
-    if part is None:
-        new: Any = _read(kinds[field], value, name)
-    else:
-        before = getattr(config, field)
-        new = _with(part() if before is None else before, rest, value, name)
-    return dataclasses.replace(config, **{field: new})  # type: ignore[type-var]
+def _changed(config: Config, changes: Mapping[str, Any], within: str = "") -> Config:
+    kinds, new = _fields(config), dict[str, Any]()
+    for field, change in changes.items():
+        part = _part_of(kinds[field])
+        if part is None:
+            new[field] = _read(kinds[field], change, within + field)
+        else:
+            before = getattr(config, field)
+            new[field] = _changed(part() if before is None else before, change, f"{within}{field}.")
+    return dataclasses.replace(config, **new)  # type: ignore[type-var]
 
 
-def _unknown(config: object, name: str) -> ConfigError:
-    known = setting_names(config)
+def _unknown(name: str, known: tuple[str, ...]) -> ConfigError:
     last = name.rpartition(".")[2]
     ends = [each for each in known if each.rpartition(".")[2] == last]
     near = ends or difflib.get_close_matches(name, known, n=1)
@@ -95,6 +100,8 @@ def _read(kind: Any, value: str, name: str) -> Any:
     if origin in (Mapping, dict):
         _, kind_of_value = typing.get_args(wanted)
         pairs = [each.rpartition(":") for each in _parts(value)]
+        if not all(key for key, _, _ in pairs):
+            raise ConfigError(f"{name} is {value!r}", hint=f"give names and values, as in {name}=a:1,b:2")
         return {key: _single(kind_of_value, number, name) for key, _, number in pairs}
     return _single(wanted, value, name)
 
@@ -119,5 +126,5 @@ def _single(kind: Any, value: str, name: str) -> Any:
     try:
         return kind(value)
     except ValueError as error:
-        what = "a whole number" if kind is int else "a number"
-        raise ConfigError(f"{name} is {value!r}", hint=f"give {what}, as in {name}=3") from error
+        what = f"a whole number, as in {name}=3" if kind is int else f"a number, as in {name}=0.1"
+        raise ConfigError(f"{name} is {value!r}", hint=f"give {what}") from error

@@ -65,6 +65,9 @@ def test_settings_add_up_and_the_last_of_a_name_counts() -> None:
         ("steps", "'steps' has no value", "name=value"),
         ("stepps=3", "there is no setting 'stepps'", "did you mean steps?"),
         ("rank=3", "there is no setting 'rank'", "did you mean part.rank?"),
+        ("part.rnak=3", "there is no setting 'part.rnak'", "did you mean part.rank?"),
+        ("other.dropuot=3", "there is no setting 'other.dropuot'", "did you mean other.dropout?"),
+        ("wrong.dropout=3", "there is no setting 'wrong.dropout'", "did you mean part.dropout?"),
         ("part=3", "there is no setting 'part'", "did you mean"),
         ("steps.more=3", "there is no setting 'steps.more'", ""),
         ("zzz=3", "there is no setting 'zzz'", "known: steps, limit"),
@@ -73,6 +76,7 @@ def test_settings_add_up_and_the_last_of_a_name_counts() -> None:
         ("part.is_on=perhaps", "part.is_on is 'perhaps'", "true or false"),
         ("part.kind=three", "part.kind is 'three'", "one, two"),
         ("part.ranks=a:x", "part.ranks is 'x'", "a whole number"),
+        ("part.ranks=3", "part.ranks is '3'", "part.ranks=a:1,b:2"),
         ("part.rank=0", "rank is 0", "give more"),
     ],
     ids=str,
@@ -82,6 +86,21 @@ def test_what_cannot_be_set_is_refused_by_name_and_value(setting: str, message: 
         with_settings(Whole(), [setting])
     assert raised.value.message == message
     assert hint in raised.value.hint
+
+
+def test_settings_that_need_each_other_may_come_in_any_order() -> None:
+    @dataclass(frozen=True)
+    class Range:
+        low: int = 0
+        high: int = 1
+
+        def __post_init__(self) -> None:
+            if self.low >= self.high:
+                raise ConfigError(f"{self.low} to {self.high}", hint="give more")
+
+    assert with_settings(Range(), ["low=5", "high=9"]) == with_settings(Range(), ["high=9", "low=5"])
+    with pytest.raises(ConfigError, match="5 to 1"):
+        with_settings(Range(), ["low=5"])
 
 
 def test_all_names_can_be_listed() -> None:

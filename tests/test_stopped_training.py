@@ -14,11 +14,8 @@ from paligemma2.training.recipe import OptimizerName
 from tests.training import toy_run
 from tests.training.toy_run import Stopped, assert_equal_states, log_of, run, toy_recipe
 
-# Of the loader's processes, on a machine with one core and on Python 3.12 and later.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
-    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
-]
+# Of the loader's processes, on Python 3.12 and later.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 SCRIPT = Path(toy_run.__file__)
 
 

@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,16 +63,19 @@ def load_batches(
         PaliGemmaError: whichever `make_batch` raises, also from a worker.
         WorkError: a worker was killed, which is noticed at once, or gave nothing for `timeout` seconds.
     """
-    loader = DataLoader(
-        _Steps(make_batch),
-        sampler=range(start, stop),
-        batch_size=None,
-        num_workers=num_workers,
-        prefetch_factor=_BATCHES_AHEAD if num_workers else None,
-        timeout=min(timeout, _SECONDS_BETWEEN_LOOKS) if num_workers else 0,
-        worker_init_fn=_prepare_worker if num_workers else None,
-    )
-    batches = _started(loader)
+    with warnings.catch_warnings():
+        # How many workers serve well is the user's to say; torch complains twice if there are fewer cores.
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        loader = DataLoader(
+            _Steps(make_batch),
+            sampler=range(start, stop),
+            batch_size=None,
+            num_workers=num_workers,
+            prefetch_factor=_BATCHES_AHEAD if num_workers else None,
+            timeout=min(timeout, _SECONDS_BETWEEN_LOOKS) if num_workers else 0,
+            worker_init_fn=_prepare_worker if num_workers else None,
+        )
+        batches = _started(loader)
     try:
         for batch in _watched(batches, timeout):
             if isinstance(batch, _Failed):

@@ -1,4 +1,4 @@
-"""Curves as the geometry of small SVG pictures, which the template of pages draws."""
+"""Curves as the geometry of small SVG pictures, which the templates draw."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -22,12 +22,14 @@ class Chart:
         points: (updates, value) in order; a value that is not finite leaves a gap.
         is_log: draw the values, which are then above zero, by their logarithms.
         marked: the x of a point that stands out.
+        control: a second curve to compare with, on the same axes.
     """
 
     title: str
     points: tuple[Point, ...]
     is_log: bool = False
     marked: float | None = None
+    control: tuple[Point, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,7 @@ class Plot:
 
     Attributes:
         lines: parts of the curve between gaps, each as the `points` of a polyline.
+        control_lines: those of the second curve.
         dots: the points of the curve; of very many the lowest and highest of each stretch.
         x_ticks: position and label.
         y_ticks: position and label.
@@ -54,6 +57,7 @@ class Plot:
     """
 
     lines: tuple[str, ...]
+    control_lines: tuple[str, ...] = ()
     dots: tuple[Dot, ...]
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
@@ -89,25 +93,27 @@ class _Axis:
 
 def plot(chart: Chart) -> Plot:
     """The geometry of a chart; one without any finite value has an empty area."""
-    points = thinned(chart.points)
+    points, control = thinned(chart.points), thinned(chart.control)
     finite = [(x, y) for x, y in points if _is_drawable(y, is_log=chart.is_log)]
     if not finite:
         return Plot(lines=(), dots=(), x_ticks=(), y_ticks=(), summary=f"{chart.title}: no values")
-    xs, ys = [x for x, _ in chart.points], [y for _, y in finite]
+    xs = [x for x, _ in (*chart.points, *chart.control)]
+    ys = [y for _, y in (*finite, *control) if _is_drawable(y, is_log=chart.is_log)]
     x_axis = _linear(min(xs), max(xs), _LEFT, WIDTH - _RIGHT, is_whole=True)
     make = _logarithmic if chart.is_log else _linear
     y_axis = make(min(ys), max(ys), HEIGHT - _BOTTOM, _TOP)
-    placed = {x: (round(x_axis.place(x), 1), round(y_axis.place(y), 1)) for x, y in finite}
+
+    def placed(part: Sequence[Point]) -> str:
+        return " ".join(f"{round(x_axis.place(x), 1)},{round(y_axis.place(y), 1)}" for x, y in part)
+
     (first_x, first_y), (last_x, last_y) = finite[0], finite[-1]
     return Plot(
-        lines=tuple(
-            " ".join(f"{placed[x][0]},{placed[x][1]}" for x in part)
-            for part in _parts(points, is_log=chart.is_log)
-        ),
+        lines=tuple(map(placed, _parts(points, is_log=chart.is_log))),
+        control_lines=tuple(map(placed, _parts(control, is_log=chart.is_log))),
         dots=tuple(
             Dot(
-                x=placed[x][0],
-                y=placed[x][1],
+                x=round(x_axis.place(x), 1),
+                y=round(y_axis.place(y), 1),
                 text=f"{_label(x)}: {y:.4g}",
                 is_marked=x == chart.marked,
             )
@@ -139,12 +145,12 @@ def _is_drawable(value: float, *, is_log: bool) -> bool:
     return math.isfinite(value) and (value > 0 or not is_log)
 
 
-def _parts(points: Sequence[Point], *, is_log: bool) -> Iterator[list[float]]:
-    """The x of each stretch without gaps; a lone point makes no line."""
-    part: list[float] = []
+def _parts(points: Sequence[Point], *, is_log: bool) -> Iterator[list[Point]]:
+    """Each stretch without gaps; a lone point makes no line."""
+    part: list[Point] = []
     for x, y in (*points, (math.nan, math.nan)):
         if _is_drawable(y, is_log=is_log):
-            part.append(x)
+            part.append((x, y))
             continue
         if len(part) > 1:
             yield part

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: pictures, what was asked and answered, tables."""
+"""Self-contained HTML pages: pictures, what was asked and answered, charts, tables; charts alone as SVG."""
 
 import base64
 import io
@@ -65,6 +65,11 @@ def render_page(title: str, sections: Sequence[Section]) -> str:
     template = page_environment().get_template("page.html")
     page = template.render(title=title, sections=sections, pixel_art_below=PIXEL_ART_BELOW)
     return page.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate could not be written to a file
+
+
+def render_charts(charts: Sequence[Chart]) -> str:
+    """The charts side by side, as one SVG picture that stands alone."""
+    return page_environment().get_template("charts.svg").render(charts=charts)
 
 
 def page_environment() -> jinja2.Environment:

@@ -23,6 +23,7 @@ from paligemma2.jobs.transfer_start import start_score
 from paligemma2.jobs.versions import versions
 from paligemma2.model.lora_training import adapter_in, add_fresh_adapter
 from paligemma2.model.paligemma2 import drop_final_cap
+from paligemma2.processing.processor import ModelInputs
 from paligemma2.training.best_weights import remove_best, restore_best
 from paligemma2.training.checkpointing import remove_states
 from paligemma2.training.micro_batches import in_parts
@@ -111,12 +112,13 @@ def run(
             together=trainee.together,
         )
         shown.metric, shown.examples = evaluator.metric, held_out
+        on_numbers = _also(tracker, "train", partial(on_progress, "transfer"))
+        trainer = _trainer(trainee, data, config, recipe, evaluator, on_numbers)
         shown.start, shown.before = start_score(evaluator, _start_of(config), on_event)
         tracker.log(0, _numbers("validation", shown.start))
-        on_numbers = _also(tracker, "train", partial(on_progress, "transfer"))
-        steps = _train(trainee, data, config, recipe, evaluator, on_numbers)
+        _train(trainer, trainee, data, config)
         on_event("scoring the result")
-        shown.end, shown.after = _best(evaluator, config, steps, on_event)
+        shown.end, shown.after = _best(evaluator, config, trainer.step, on_event)
         tracker.log(shown.end.step, _numbers("validation", shown.end))
         report = _report(config, shown, shown.start, shown.end)
         _save(trainee, config, report)
@@ -220,15 +222,15 @@ def _numbers(part: str, numbers: Progress | Evaluation) -> dict[str, float]:
     return {f"{part}/{name}": values[name] for name in values if name not in ("step", "steps", "seconds")}
 
 
-def _train(
+def _trainer(
     trainee: Trainee,
     data: TrainingData,
     config: TransferConfig,
     recipe: Recipe,
     evaluator: Evaluator,
     on_progress: Callable[[Progress], None],
-) -> int:
-    """Train the model in place; the number of updates."""
+) -> Trainer[ModelInputs]:
+    """What trains the model in place; made before anything is scored, so that misfits are told at once."""
     model = trainee.predictor.model
     identity = {
         "model": config.model,
@@ -237,7 +239,7 @@ def _train(
         "quantize": config.quantize or "",
         "final cap": str(config.has_final_cap),
     }
-    trainer = Trainer(
+    return Trainer(
         model,
         recipe,
         trainee.objective,
@@ -249,12 +251,15 @@ def _train(
         on_step=evaluator.after_update,
     )
 
+
+def _train(
+    trainer: Trainer[ModelInputs], trainee: Trainee, data: TrainingData, config: TransferConfig
+) -> None:
     def count(skipped: int, cut: int) -> None:
         trainer.update.counters.skipped_examples += skipped
         trainer.update.counters.cut_suffixes += cut
 
     trainer.fit(partial(shares, data, trainee.team, num_workers=config.num_workers, on_batch=count))
-    return trainer.step
 
 
 def _best(

@@ -87,6 +87,9 @@ class TransferConfig:
             )
         if self.epochs is not None and not self.epochs > 0:
             raise ConfigError(f"epochs is {self.epochs}", hint="give a number above zero")
+        for name in ("num_workers", "image_cache_gb"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}", hint="give zero or more")
 
     def num_steps(self, num_examples: int) -> int:
         """The number of updates, given how many examples there are (rounded as big_vision does)."""
@@ -97,8 +100,8 @@ class TransferConfig:
 
 def configure(
     model: str,
-    data: Path | tuple[DataSource, ...],
-    output: Path,
+    data: str | Path | tuple[DataSource, ...],
+    output: str | Path,
     *,
     recipe: str | None = None,
     settings: Iterable[str] = (),
@@ -122,8 +125,8 @@ def configure(
     trains_adapter = any(setting.startswith("lora.") for setting in settings)
     config = TransferConfig(
         model=model,
-        data=data,
-        output=output,
+        data=Path(data) if isinstance(data, str) else data,
+        output=Path(output),
         recipe=recipe or named.name,
         training=named.training,
         epochs=named.epochs,

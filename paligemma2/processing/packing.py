@@ -82,7 +82,7 @@ def first_fit_decreasing(lengths: Sequence[int], row_length: int) -> list[list[i
         if length > row_length:
             raise InputError(
                 f"an example has {length} tokens, a row of packed examples {row_length}",
-                hint="make the rows longer, or shorten the text",
+                hint=f"give rows of {length} tokens or more (training.packed_length), or shorten the text",
             )
         fitting = next((row for row, left in enumerate(room) if left >= length), None)
         if fitting is None:

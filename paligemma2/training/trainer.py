@@ -28,6 +28,7 @@ from paligemma2.training.update import Counters, Update
 
 Batch = TypeVar("Batch")
 _SEEDS_APART = 7919  # further than seeds that somebody compares
+_TOO_FROZEN = "freeze less; an adapter is frozen with the part that it changes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +136,7 @@ class Trainer(Generic[Batch]):
         freeze(module, recipe.freeze)
         self._named = {name: p for name, p in module.named_parameters() if p.requires_grad}
         if not self._named:
-            raise ConfigError("no parameter is trainable", hint="do not freeze everything")
+            raise ConfigError("no parameter is trainable", hint=_TOO_FROZEN)
         settings = {
             "recipe": asdict(recipe),
             "identity": {**identity, "frozen part": frozen_digest(module)},

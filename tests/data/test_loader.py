@@ -15,11 +15,8 @@ from torch import Tensor
 from paligemma2.data.loader import load_batches
 from paligemma2.errors import DataError, WorkError
 
-# On a machine with one core, and on Python 3.12 and later.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
-    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
-]
+# On Python 3.12 and later.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 WORKERS = (0, 1, 2)
 
 

@@ -20,11 +20,8 @@ from tests.data.small_data import text_rows, write_rows
 from tests.small_model import WORDS, save_picture, small_config
 from tests.small_video import save_clip
 
-# On a machine with one core, and on Python 3.12 and later.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
-    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
-]
+# On Python 3.12 and later.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 WORKERS = (0, 1, 3)
 SKIP = DataRules(faults="skip")
 

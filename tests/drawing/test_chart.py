@@ -90,3 +90,15 @@ def test_any_values_stay_inside_of_the_picture(values: list[float], is_log: bool
     places += [(at, drawn.bottom) for at, _ in drawn.x_ticks] + [(drawn.left, at) for at, _ in drawn.y_ticks]
     assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in places)
     assert len(drawn.y_ticks) <= 12
+
+
+def test_a_control_is_drawn_on_the_axes_of_the_curve() -> None:
+    chart = Chart(title="score", points=((0, 0.0), (10, 0.5)), control=((0, 0.0), (20, 1.0)))
+    drawn = plot(chart)
+    (line,), (control,) = drawn.lines, drawn.control_lines
+    begin, end = (tuple(map(float, pair.split(","))) for pair in control.split())
+    assert begin == (drawn.left, drawn.bottom)
+    assert end == (drawn.right, drawn.top)
+    middle = ((drawn.left + drawn.right) / 2, (drawn.top + drawn.bottom) / 2)
+    assert tuple(map(float, line.split()[1].split(","))) == middle
+    assert len(drawn.dots) == 2

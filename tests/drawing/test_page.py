@@ -1,14 +1,15 @@
 import base64
 import io
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from paligemma2.drawing.chart import Chart
-from paligemma2.drawing.page import Picture, Section, Table, render_page
+from paligemma2.drawing.chart import WIDTH, Chart
+from paligemma2.drawing.page import Picture, Section, Table, render_charts, render_page
 from paligemma2.errors import InputError
 
 
@@ -119,3 +120,21 @@ def test_charts_are_drawn_as_svg_with_a_word_at_every_point() -> None:
     ]
     assert "10: 2" in reader.words
     assert "<loss>" in reader.words
+
+
+def test_charts_alone_are_one_svg_picture_side_by_side() -> None:
+    curve = ((0, 4.0), (10, 2.0))
+    charts = (
+        Chart(title="<loss>", points=curve, control=curve, marked=10),
+        Chart(title="score", points=curve),
+    )
+    picture = ElementTree.fromstring(render_charts(charts))
+    space = "{http://www.w3.org/2000/svg}"
+    assert picture.tag == f"{space}svg"
+    assert int(picture.attrib["width"]) == 2 * WIDTH
+    classes = [line.attrib["class"] for line in picture.iter(f"{space}polyline")]
+    assert classes == ["control", "curve", "curve"]
+    assert [text.text for text in picture.iter(f"{space}text") if text.attrib.get("class")] == [
+        "<loss>",
+        "score",
+    ]

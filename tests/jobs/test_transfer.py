@@ -127,6 +127,25 @@ def test_unusable_examples_are_told_before_any_work(config: TransferConfig) -> N
     assert not config.output.with_name("new.run").exists()
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["training.freeze=decoder,image"], "no parameter is trainable"),
+        (["training.freeze=decoder", "lora.rank=2"], "no parameter is trainable"),
+        (["training.freeze=decodr"], "no parameter of the model is in 'decodr'"),
+        (["image_cache_gb=0.1"], "the image encoder is trained"),
+    ],
+    ids=str,
+)
+def test_settings_that_do_not_fit_the_model_are_told_before_anything_is_scored(
+    config: TransferConfig, settings: list[str], message: str
+) -> None:
+    events: list[str] = []
+    with pytest.raises(ConfigError, match=message):
+        transfer.run(with_settings(config, settings), quiet, events.append)
+    assert "scoring the start" not in events
+
+
 def test_an_unknown_model_is_told(config: TransferConfig, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere"):
         transfer.run(replace(config, model=str(tmp_path / "nowhere")), quiet)

@@ -53,9 +53,24 @@ def test_weights_of_few_bits_are_not_trained_themselves() -> None:
     assert replace(CONFIG, quantize="int4", lora=LoraSettings()).quantize == "int4"
 
 
+def test_paths_may_be_text() -> None:
+    assert configure("tiny", "data", "new") == configure("tiny", Path("data"), Path("new"))
+
+
+def test_an_adapter_may_be_asked_for_after_the_bits_below_it() -> None:
+    config = configure("tiny", Path("data"), Path("new"), settings=["quantize=int4", "lora.rank=2"])
+    assert (config.quantize, config.lora) == ("int4", LoraSettings(rank=2))
+
+
 def test_epochs_must_be_above_zero() -> None:
     with pytest.raises(ConfigError, match="epochs is 0"):
         replace(CONFIG, epochs=0)
+
+
+@pytest.mark.parametrize("setting", ["num_workers=-1", "image_cache_gb=-0.5"])
+def test_numbers_of_workers_and_of_memory_are_not_below_zero(setting: str) -> None:
+    with pytest.raises(ConfigError, match=setting.replace("=", " is ")):
+        configure("tiny", Path("data"), Path("new"), settings=[setting])
 
 
 def test_the_folder_of_the_run_stands_beside_the_output() -> None:

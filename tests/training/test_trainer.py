@@ -32,11 +32,8 @@ from tests.training.toy_run import (
     toy_recipe,
 )
 
-# Of the loader's processes, on a machine with one core and on Python 3.12 and later.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
-    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
-]
+# Of the loader's processes, on Python 3.12 and later.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 OPTIMIZERS: tuple[OptimizerName, ...] = ("adamw", "muon")
 
 
