@@ -1,4 +1,4 @@
-"""States of AdamW and Muon are in the tests of the trainer; here are those that are tensors made of tensors."""
+"""States of AdamW and Muon are in the tests of the trainer; those of 8 bits, made of tensors, are here."""
 
 from collections.abc import Iterator
 from pathlib import Path
