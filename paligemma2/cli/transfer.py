@@ -17,9 +17,10 @@ from paligemma2.cli.options import (
     Track,
     TrainingData,
 )
-from paligemma2.cli.processes import first_process_speaks
+from paligemma2.cli.processes import first_process_speaks, is_first_process
 from paligemma2.cli.sweep import run_sweep, show_evaluation
 from paligemma2.cli.terminal import print_note, print_table, training_bar
+from paligemma2.errors import InputError
 
 if TYPE_CHECKING:
     from paligemma2.jobs.transfer_config import TransferConfig
@@ -83,6 +84,8 @@ def transfer(
     config = configure(
         model, tuple(map(parse_source, data)), output, recipe=recipe, settings=[*given, *(settings or ())]
     )
+    if not config.sharded and not is_first_process():
+        raise InputError("one transfer was started in several processes", hint="add --sharded")
     if seeds is not None:
         run_sweep(config, seeds=seeds, keep=keep)
         return
