@@ -17,7 +17,7 @@ from paligemma2.cli.options import (
     Track,
     TrainingData,
 )
-from paligemma2.cli.processes import first_process_speaks
+from paligemma2.cli.processes import first_process_speaks, is_first_process
 from paligemma2.cli.sweep import run_sweep, show_evaluation
 from paligemma2.cli.terminal import print_note, print_table, training_bar
 from paligemma2.errors import InputError
@@ -93,6 +93,8 @@ def transfer(
     if plan:
         _show_plan(config, devices)
         return
+    if not config.sharded and not is_first_process():
+        raise InputError("one transfer was started in several processes", hint="add --sharded")
     if seeds is not None:
         run_sweep(config, seeds=seeds, keep=keep)
         return

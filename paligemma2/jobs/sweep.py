@@ -30,7 +30,7 @@ from paligemma2.training.checkpointing import remove_states
 from paligemma2.training.trainer import ProgressCallback
 
 RECORD, MARKDOWN, CSV = "sweep.json", "sweep.md", "sweep.csv"
-_UNIMPORTANT = ("data", "output", "num_workers", "image_cache_gb", "tracking", "recipe")
+_UNIMPORTANT = ("data", "output", "num_workers", "image_cache_gb", "tracking", "recipe", "sharded")
 """Settings of a finished run that may differ: where things lie, and what does not change the result."""
 
 

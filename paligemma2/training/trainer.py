@@ -137,11 +137,8 @@ class Trainer(Generic[Batch]):
         self._named = {name: p for name, p in module.named_parameters() if p.requires_grad}
         if not self._named:
             raise ConfigError("no parameter is trainable", hint=_TOO_FROZEN)
-        settings = {
-            "recipe": asdict(recipe),
-            "identity": {**identity, "frozen part": frozen_digest(module)},
-        }
-        self._settings = json.loads(json.dumps(settings))  # as a state gives them back: a tuple is a list
+        self._settings = _as_read({"recipe": asdict(recipe), "identity": dict(identity)})
+        self._settings["identity"]["frozen part"] = frozen_digest(module)
         self.update = Update(module, recipe)
         self.average = (
             WeightAverage(module, recipe.average_decay) if recipe.average_decay is not None else None
@@ -306,6 +303,12 @@ class Trainer(Generic[Batch]):
                 f"{self.folder} belongs to a run of another model (first difference: {name})",
                 hint="use the same model to go on, or remove that folder to start anew",
             )
+
+
+def _as_read(settings: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, object]]:
+    """As a saved state gives them back, where a tuple is a list."""
+    read: dict[str, dict[str, object]] = json.loads(json.dumps(settings))
+    return read
 
 
 class _Window:

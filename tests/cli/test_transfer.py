@@ -105,6 +105,13 @@ def test_devices_are_for_a_plan_alone(run, folder, data, tmp_path):
     assert ended.has_failed_with("--devices is for --plan"), ended
 
 
+def test_the_second_of_several_processes_is_told_how_they_share(run, folder, data, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    ended = run("transfer", "--model", folder, "--data", data, "--output", tmp_path / "new")
+    assert ended.has_failed_with("one transfer was started in several processes"), ended
+    assert "add --sharded" in ended.err
+
+
 def test_runs_of_several_seeds_are_not_shared(run, folder, data, tmp_path):
     words = ("--output", tmp_path / "new", "--seeds", 2, "--sharded")
     ended = run("transfer", "--model", folder, "--data", data, *words)

@@ -1,15 +1,18 @@
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 
+from paligemma2.errors import ConfigError
+from paligemma2.training.checkpointing import load_newest_state
 from paligemma2.training.frozen_part import frozen_digest
 from paligemma2.training.objective import SuffixObjective
 from paligemma2.training.sharding import shard
 from tests.several_processes import in_processes
 from tests.training.small_model import small_model
-from tests.training.toy_run import Toy
+from tests.training.toy_run import Stopped, Toy, assert_equal_weights, run
 
 
 def half_frozen() -> Toy:
@@ -58,6 +61,26 @@ def test_a_weight_of_another_shape_is_another_one() -> None:
         for parameter in module.parameters():
             nn.init.zeros_(parameter)
     assert frozen_digest(a) != frozen_digest(b)
+
+
+def test_a_state_holds_what_is_trained_alone(tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        run(tmp_path, toy=half_frozen(), crash_after=9)
+    state = load_newest_state(tmp_path)
+    assert state is not None
+    assert {name.split(".")[0] for name in state.tensors} == {"module", "average", "optimizer"}
+    assert not any("block." in name for name in state.tensors)
+    resumed, _ = run(tmp_path, toy=half_frozen())
+    whole, _ = run(None, toy=half_frozen())
+    assert_equal_weights(resumed, whole)
+
+
+def test_another_frozen_part_does_not_go_on(tmp_path: Path) -> None:
+    toy, _ = run(tmp_path, toy=half_frozen())
+    with torch.no_grad():
+        toy.block.layers[0].weight.mul_(2.0)  # type: ignore[index, operator, union-attr]
+    with pytest.raises(ConfigError, match="another frozen part"):
+        run(tmp_path, toy=toy)
 
 
 def test_processes_that_share_a_model_find_what_one_finds(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""States that are tensors made of tensors; those of AdamW and Muon are in the tests of the trainer."""
+"""States of AdamW and Muon are in the tests of the trainer; those of 8 bits, made of tensors, are here."""
 
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import which
 
 import pytest
 import torch
@@ -13,7 +14,11 @@ from paligemma2.training.recipe import Recipe
 from paligemma2.training.trainer import Trainer
 
 # It asks torch about things that are deprecated, when it is imported and while it compiles.
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.skipif(which("g++") is None, reason="torchao compiles its step, for which there is no g++"),
+]
 RECIPE = Recipe(
     steps=6,
     batch_size=8,

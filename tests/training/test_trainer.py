@@ -89,34 +89,6 @@ def test_frozen_parameters_stay_as_they_are(tmp_path: Path) -> None:
     assert torch.equal(toy.head.weight, before)
 
 
-def test_a_state_holds_what_is_trained_alone(tmp_path: Path) -> None:
-    toy = Toy()
-    toy.block.requires_grad_(False)
-    with pytest.raises(Stopped):
-        run(tmp_path, toy=toy, crash_after=9)
-    state = load_newest_state(tmp_path)
-    assert state is not None
-    assert {name.split(".")[0] for name in state.tensors} == {"module", "average", "optimizer"}
-    assert not any("block." in name for name in state.tensors)
-    resumed = Toy()
-    resumed.block.requires_grad_(False)
-    run(tmp_path, toy=resumed)
-    whole = Toy()
-    whole.block.requires_grad_(False)
-    run(None, toy=whole)
-    assert_equal_weights(resumed, whole)
-
-
-def test_another_frozen_part_does_not_go_on(tmp_path: Path) -> None:
-    toy = Toy()
-    toy.block.requires_grad_(False)
-    run(tmp_path, toy=toy)
-    with torch.no_grad():
-        toy.block.layers[0].weight.mul_(2.0)  # type: ignore[index, operator, union-attr]
-    with pytest.raises(ConfigError, match="another frozen part"):
-        run(tmp_path, toy=toy)
-
-
 def test_with_everything_frozen_there_is_nothing_to_train() -> None:
     toy = Toy().requires_grad_(False)
     with pytest.raises(ConfigError, match="no parameter is trainable"):
