@@ -120,7 +120,11 @@ def _check_files(folder: Path) -> None:
         )
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
-            hint = "give it with `--model`" if (folder / "config.json").is_file() else "download it again"
+            hint = (
+                "give it with `--model`"
+                if (folder / "config.json").is_file()
+                else "give a folder of peft, or download it again"
+            )
             raise CheckpointError(f"{folder}: no {name}", hint=hint)
 
 
