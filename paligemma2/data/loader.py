@@ -61,7 +61,8 @@ def load_batches(
 
     Raises:
         PaliGemmaError: whichever `make_batch` raises, also from a worker.
-        WorkError: a worker was killed, which is noticed at once, or gave nothing for `timeout` seconds.
+        WorkError: a worker was killed, which is noticed at once (outside of the main thread not if it was in
+            the middle of handing over a batch), or gave nothing for `timeout` seconds.
     """
     with warnings.catch_warnings():
         # How many workers serve well is the user's to say; torch complains twice if there are fewer cores.

@@ -175,12 +175,19 @@ def test_a_worker_that_dies_while_nobody_waits_for_it_is_told_with_the_next_batc
         next(batches)
 
 
+def make_and_wait(step: int) -> int:
+    if step:
+        time.sleep(60)
+    return os.getpid()
+
+
 def test_outside_of_the_main_thread_a_dead_worker_is_noticed_too() -> None:
+    """While it makes a batch; what it left half handed over would be waited for there."""
     caught: list[Exception] = []
 
     def run() -> None:
-        batches = load_batches(make_large, 0, 10**6, num_workers=1)
-        os.kill(next(batches).process, signal.SIGKILL)
+        batches = load_batches(make_and_wait, 0, 10**6, num_workers=1)
+        os.kill(next(batches), signal.SIGKILL)
         try:
             rest_of(batches)
         except WorkError as error:
