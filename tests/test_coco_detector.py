@@ -8,6 +8,7 @@ from paligemma2.assets import TINY_FOLDER
 from paligemma2.data.registry import open_data
 from paligemma2.inference.loading import load
 from paligemma2.jobs import data_check, data_convert, transfer
+from paligemma2.jobs.transfer_config import configure
 from paligemma2.metrics.coco import CocoScores, TruePicture, coco_scores
 from tests.coco_parts import NAMES, write_coco_parts
 
@@ -38,9 +39,8 @@ def test_coco_annotations_become_a_detector(tmp_path: Path) -> None:
     assert (converted.written, converted.skipped) == ({"train": 400, "valid": 60}, {})
     checked = data_check.run(data_check.DataCheckConfig(source=rows, num_workers=0))
     assert checked.count("error") == 0
-    config = transfer.TransferConfig(
-        model="tiny", data=rows, output=tmp_path / "detector", steps=400, num_workers=0, evaluate_examples=20
-    )
+    settings = ("training.steps=400", "num_workers=0", "evaluation.examples=20")
+    config = configure("tiny", rows, tmp_path / "detector", settings=settings)
     transfer.run(config, lambda name, progress: None)
     before, after = scores("tiny", coco), scores(tmp_path / "detector", coco)
     assert before.ap < 0.05
