@@ -12,17 +12,13 @@ from paligemma2.checkpoint.adapter import save_adapter
 from paligemma2.checkpoint.atomic import write_json
 from paligemma2.data.training_data import TrainingData, open_training_data
 from paligemma2.errors import DataError, InputError
-from paligemma2.inference.devices import device_named
-from paligemma2.inference.loading import load
-from paligemma2.inference.predictor import PaliGemma2
-from paligemma2.jobs.transfer_config import TransferConfig, base_dtype
+from paligemma2.jobs.transfer_config import TransferConfig
 from paligemma2.jobs.transfer_evaluation import Evaluation, Evaluator, OnEvaluation
-from paligemma2.jobs.transfer_model import Trainee, prepared_objective, shared_trainee, shares
+from paligemma2.jobs.transfer_model import Trainee, shared_trainee, shares, trainee_alone
 from paligemma2.jobs.transfer_page import RUN, Shown, reported
 from paligemma2.jobs.transfer_start import start_score
 from paligemma2.jobs.versions import versions
-from paligemma2.model.lora_training import adapter_in, add_fresh_adapter
-from paligemma2.model.paligemma2 import drop_final_cap
+from paligemma2.model.lora_training import adapter_in
 from paligemma2.processing.processor import ModelInputs
 from paligemma2.training.best_weights import remove_best, restore_best
 from paligemma2.training.checkpointing import remove_states
@@ -90,7 +86,7 @@ def run(
         raise InputError(f"{config.output} exists", hint="choose another output folder, or remove it")
     if config.tracking is not None:
         require_tracker(config.tracking.tool)
-    trainee = shared_trainee(config) if config.sharded else _trainee_alone(config)
+    trainee = shared_trainee(config) if config.sharded else trainee_alone(config)
     team, predictor = trainee.team, trainee.predictor
     data = _opened(config, trainee, on_event)
     held_out = _held_out(config, data)
@@ -124,28 +120,6 @@ def run(
         _save(trainee, config, report)
     team.told(lambda: _clean_up(config.run_folder))
     return report
-
-
-def prepared_model(config: TransferConfig) -> PaliGemma2:
-    """The model as it goes into training: with its adapter, and without the cap if the recipe wants that.
-
-    Raises:
-        ConfigError: settings of the adapter that do not fit the model.
-        CheckpointError: the model cannot be loaded.
-    """
-    dtype = base_dtype(config, device_named("auto"))
-    predictor = load(config.model, dtype=dtype, for_training=True, quantize=config.quantize)
-    if not config.has_final_cap:
-        drop_final_cap(predictor.model)
-    if config.lora is not None:
-        add_fresh_adapter(predictor.model, config.lora, seed=config.training.seed)
-    return predictor
-
-
-def _trainee_alone(config: TransferConfig) -> Trainee:
-    predictor = prepared_model(config)
-    objective = prepared_objective(predictor.model, config)
-    return Trainee(predictor=predictor, objective=objective, weigh=objective.weight_of)
 
 
 def _opened(config: TransferConfig, trainee: Trainee, on_event: Callable[[str], None]) -> TrainingData:
@@ -182,10 +156,12 @@ def _write_run(config: TransferConfig, recipe: Recipe, data: TrainingData) -> No
 
 
 def _start_of(config: TransferConfig) -> dict[str, object]:
-    """What decides the score before the first update, an adapter that is still without effect excepted."""
+    """What decides the score before the first update; a fresh adapter by itself has no effect."""
     return {
         "model": config.model,
         "quantize": config.quantize,
+        "has adapter": config.lora is not None,  # the weights below may then be in 16 bits
+        "precision": config.training.precision,
         "final cap": config.has_final_cap,
         "max_new_tokens": config.evaluation.max_new_tokens,
     }
@@ -267,7 +243,8 @@ def _best(
 ) -> tuple[Evaluation, list[str]]:
     """The evaluation of the weights to keep, which are then in the model, and the answers."""
     best = evaluator.best() if config.evaluation.keep == "best" else None
-    last, written = evaluator.measure(steps)
+    is_averaged = config.training.average_decay is not None  # then the weights are others than before
+    last, written = evaluator.measure(steps) if is_averaged else evaluator.measured(steps)
     model = evaluator.predictor.model
     if best is None or best.score <= last.score or not restore_best(config.run_folder, model, best.step):
         return last, written

@@ -112,6 +112,7 @@ class Evaluator:
         self.settings = settings
         self.folder = folder
         self.on_evaluation = on_evaluation
+        self._latest: tuple[Evaluation, list[str]] | None = None
         self.metric, self._score = metric_of(examples)
 
     def measure(self, step: int) -> tuple[Evaluation, list[str]]:
@@ -122,11 +123,17 @@ class Evaluator:
         seconds = time.monotonic() - begin
         return Evaluation(step=step, score=self._score(written), loss=loss, seconds=seconds), written
 
+    def measured(self, step: int) -> tuple[Evaluation, list[str]]:
+        """The same after an update, which is measured once."""
+        if self._latest is None or self._latest[0].step != step:
+            self._latest = self.measure(step)
+        return self._latest
+
     def after_update(self, step: int) -> bool:
         """Evaluate if it is time to; whether the run should end."""
         if self.settings.every is None or step % self.settings.every:
             return False
-        evaluation, _ = self.measure(step)
+        evaluation, _ = self.measured(step)
         self.record(evaluation)
         return (
             self.settings.patience is not None and self.team.told(self._since_best) >= self.settings.patience

@@ -13,10 +13,12 @@ from paligemma2.assets import TINY_FOLDER
 from paligemma2.checkpoint.open_checkpoint import open_checkpoint
 from paligemma2.data.training_data import TrainingBatch, TrainingData
 from paligemma2.errors import ConfigError
+from paligemma2.inference.devices import device_named
+from paligemma2.inference.loading import load
 from paligemma2.inference.predictor import PaliGemma2
-from paligemma2.jobs.transfer_config import TransferConfig
+from paligemma2.jobs.transfer_config import TransferConfig, base_dtype
 from paligemma2.jobs.transfer_evaluation import Together
-from paligemma2.model.lora_training import add_adapter, fresh_adapter
+from paligemma2.model.lora_training import add_adapter, add_fresh_adapter, fresh_adapter
 from paligemma2.model.paligemma2 import PaliGemma2Model, drop_final_cap
 from paligemma2.model.processes import join_processes
 from paligemma2.processing.processor import ModelInputs, Processor
@@ -47,6 +49,29 @@ class Trainee:
     weigh: Callable[[ModelInputs], float]
     team: Team = ALONE
     together: Together = lambda work: work()
+
+
+def prepared_model(config: TransferConfig) -> PaliGemma2:
+    """The model as it goes into training: with its adapter, and without the cap if the recipe wants that.
+
+    Raises:
+        ConfigError: settings of the adapter that do not fit the model.
+        CheckpointError: the model cannot be loaded.
+    """
+    dtype = base_dtype(config, device_named("auto"))
+    predictor = load(config.model, dtype=dtype, for_training=True, quantize=config.quantize)
+    if not config.has_final_cap:
+        drop_final_cap(predictor.model)
+    if config.lora is not None:
+        add_fresh_adapter(predictor.model, config.lora, seed=config.training.seed)
+    return predictor
+
+
+def trainee_alone(config: TransferConfig) -> Trainee:
+    """The model that this process trains alone; raises what making it and its objective raises."""
+    predictor = prepared_model(config)
+    objective = prepared_objective(predictor.model, config)
+    return Trainee(predictor=predictor, objective=objective, weigh=objective.weight_of)
 
 
 def shared_trainee(config: TransferConfig) -> Trainee:

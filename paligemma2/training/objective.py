@@ -45,20 +45,16 @@ class SuffixObjective:
         if image_cache is not None:
             image_cache.check(model)
 
-    def __call__(self, inputs: ModelInputs, denominator: float | None = None) -> Tensor:
+    def __call__(self, inputs: ModelInputs) -> Tensor:
         """The loss of a batch, a scalar with gradient.
 
         Args:
             inputs: with loss weights; padded or packed.
-            denominator: the sum of `weight_of` over the parts of a larger batch, if this is one of them: the
-                losses of the parts then add up to the loss of the whole, and so do the gradients. None for a
-                batch on its own.
 
         Raises:
             InputError: the batch was encoded without suffixes.
         """
-        share = 1.0 if denominator is None else self.weight_of(inputs) / denominator
-        shares = loss_shares(_loss_weights(inputs), inputs.layout.segments, average=self.average) * share
+        shares = loss_shares(_loss_weights(inputs), inputs.layout.segments, average=self.average)
         shares = F.pad(shares[:, 1:], (0, 1))  # the token at i is predicted from i - 1
         next_ids = F.pad(inputs.token_ids[:, 1:], (0, 1))
         examples, device = inputs.layout.examples(shares > 0), self.model.device

@@ -6,7 +6,7 @@ are added up as soon as it has them, and each process keeps its rows. The proces
 examples of the same batch.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -200,20 +200,6 @@ def fill_shards(model: PaliGemma2Model, weights: Iterable[tuple[str, Tensor]]) -
     if empty:
         name = next(name for name, parameter in parameters.items() if id(parameter) in empty)
         raise CheckpointError(f"{len(empty)} weights have no values ({name}, …)", hint="give all of them")
-
-
-def share_of(batch: Sequence[_T], process: int, processes: int) -> Sequence[_T]:
-    """The examples of a batch that one process computes; the shares of all are the batch.
-
-    Raises:
-        ConfigError: there are fewer examples than processes.
-    """
-    if len(batch) < processes:
-        raise ConfigError(
-            f"a batch of {len(batch)} examples cannot be shared out among {processes} processes",
-            hint="give a larger batch size, or start fewer processes",
-        )
-    return batch[process::processes]
 
 
 def save_shared_model(folder: Path, model: nn.Module, config: ModelConfig, **options: Any) -> None:

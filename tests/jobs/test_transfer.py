@@ -1,5 +1,4 @@
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -16,42 +15,17 @@ from paligemma2.errors import ConfigError, DataError, InputError, Interrupted
 from paligemma2.inference.loading import load
 from paligemma2.jobs import transfer
 from paligemma2.jobs.transfer_config import TransferConfig
-from paligemma2.jobs.transfer_evaluation import Evaluation, EvaluationSettings, Evaluator
+from paligemma2.jobs.transfer_evaluation import Evaluation, Evaluator
 from paligemma2.model.siglip import SiglipEncoder
-from paligemma2.training.recipe import Recipe
 from paligemma2.training.run_log import EVALUATIONS, read_log
-from paligemma2.training.trainer import Progress
-from tests.small_model import save_picture, save_small_model
+from tests.small_transfer import quiet, small_transfer, stop_at, write_rows
 
 BOX = "<loc0100><loc0200><loc0300><loc0400> cat"
 
 
-def write_data(folder: Path, suffixes: tuple[str, ...] = ("a cat", "a dog")) -> Path:
-    for part, count in (("train", 6), ("valid", 3)):
-        lines = []
-        for i in range(count):
-            name = f"{part}{i}.png"
-            save_picture(folder / name, seed=i)
-            suffix = suffixes[i % len(suffixes)]
-            lines.append(json.dumps({"image": name, "prefix": "what is this ?", "suffix": suffix}))
-        (folder / f"_annotations.{part}.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    return folder
-
-
 @pytest.fixture
 def config(tmp_path: Path) -> TransferConfig:
-    return TransferConfig(
-        model=str(save_small_model(tmp_path / "small")),
-        data=write_data(tmp_path / "data"),
-        output=tmp_path / "new",
-        training=Recipe(steps=4, batch_size=3, learning_rate=6e-4, checkpoint_every=10),
-        evaluation=EvaluationSettings(max_new_tokens=6),
-        num_workers=0,
-    )
-
-
-def quiet(name: str, progress: Progress) -> None:
-    pass
+    return small_transfer(tmp_path, checkpoint_every=10)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -92,18 +66,18 @@ def test_the_saved_model_gives_the_answers_of_the_report(config: TransferConfig)
 
 
 def test_what_is_trained_on_is_learnt(config: TransferConfig) -> None:
-    write_data(config.data, suffixes=("dog",))
+    write_rows(config.data, suffixes=("dog",))
     report = transfer.run(with_settings(config, ["training.steps=60", "training.learning_rate=3e-3"]), quiet)
     assert (report.before, report.after) == (0.0, 1.0)
 
 
 def test_answers_with_boxes_are_scored_by_their_boxes(config: TransferConfig) -> None:
-    write_data(config.data, suffixes=(BOX,))
+    write_rows(config.data, suffixes=(BOX,))
     assert transfer.run(config, quiet).metric == "mean box IoU"
 
 
 def test_one_answer_without_a_box_makes_it_exact_match(config: TransferConfig) -> None:
-    write_data(config.data, suffixes=(BOX, BOX, "none"))
+    write_rows(config.data, suffixes=(BOX, BOX, "none"))
     assert transfer.run(config, quiet).metric == "exact match"
 
 
@@ -151,14 +125,6 @@ def test_an_unknown_model_is_told(config: TransferConfig, tmp_path: Path) -> Non
         transfer.run(replace(config, model=str(tmp_path / "nowhere")), quiet)
 
 
-def stop_at(step: int) -> transfer.ProgressCallback:
-    def on_progress(name: str, progress: Progress) -> None:
-        if progress.step == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    return on_progress
-
-
 def test_a_stopped_run_goes_on_to_the_same_weights(config: TransferConfig, tmp_path: Path) -> None:
     config = with_settings(config, ["training.steps=20"])
     transfer.run(replace(config, output=tmp_path / "whole"), quiet)
@@ -178,7 +144,7 @@ def test_a_stopped_run_does_not_go_on_with_other_examples(config: TransferConfig
     config = with_settings(config, ["training.steps=20"])
     with pytest.raises(Interrupted):
         transfer.run(config, stop_at(10))
-    write_data(config.data, suffixes=("another",))
+    write_rows(config.data, suffixes=("another",))
     with pytest.raises(ConfigError, match="another data"):
         transfer.run(config, quiet)
 
@@ -224,7 +190,7 @@ def test_frozen_parts_stay_as_they_are(config: TransferConfig) -> None:
 
 def test_an_adapter_is_trained_and_written_as_peft_does(config: TransferConfig) -> None:
     config = with_settings(config, ["lora.rank=2", "training.learning_rate=3e-2", "training.steps=60"])
-    write_data(config.data, suffixes=("dog",))
+    write_rows(config.data, suffixes=("dog",))
     report = transfer.run(config, quiet)
     assert (report.before, report.after) == (0.0, 1.0)
     assert {path.name for path in config.output.iterdir()} == {
@@ -241,7 +207,7 @@ def test_an_adapter_is_trained_and_written_as_peft_does(config: TransferConfig) 
 @pytest.mark.parametrize("bits", ["int8", "int4"])
 def test_an_adapter_learns_on_weights_of_few_bits(config: TransferConfig, bits: str) -> None:
     settings = [f"quantize={bits}", "lora.rank=4", "training.learning_rate=3e-2", "training.steps=60"]
-    write_data(config.data, suffixes=("dog",))
+    write_rows(config.data, suffixes=("dog",))
     report = transfer.run(with_settings(config, ["lora.rank=4", *settings]), quiet)
     assert report.after == 1.0
 
@@ -292,6 +258,25 @@ def test_the_image_encoder_runs_once_for_each_picture_where_outputs_are_kept(
 
 
 # Scores on the way.
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"), [([], [0, 2, 4]), (["training.average_decay=0.5"], [0, 2, 4, 4])]
+)
+def test_weights_are_scored_once(
+    config: TransferConfig, monkeypatch: pytest.MonkeyPatch, settings: list[str], expected: list[int]
+) -> None:
+    """After the last update only if the average has taken the place of its weights."""
+    measured: list[int] = []
+    measure = Evaluator.measure
+
+    def counting(self: Evaluator, step: int) -> tuple[Evaluation, list[str]]:
+        measured.append(step)
+        return measure(self, step)
+
+    monkeypatch.setattr(Evaluator, "measure", counting)
+    transfer.run(with_settings(config, ["evaluation.every=2", "evaluation.keep=last", *settings]), quiet)
+    assert measured == expected
 
 
 def test_the_best_weights_are_kept_and_the_run_tells_so(

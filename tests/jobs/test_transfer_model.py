@@ -16,7 +16,7 @@ from paligemma2.inference.loading import load
 from paligemma2.jobs import transfer
 from paligemma2.jobs.transfer_config import TransferConfig
 from paligemma2.jobs.transfer_evaluation import Evaluation
-from paligemma2.jobs.transfer_model import shared_trainee, shares
+from paligemma2.jobs.transfer_model import prepared_model, shared_trainee, shares
 from paligemma2.training.run_log import EVALUATIONS, PROGRESS, read_log
 from paligemma2.training.team import ALONE
 from paligemma2.types import Generation
@@ -246,7 +246,7 @@ def test_a_process_alone_is_told_to_start_others(folder: Path) -> None:
 def test_shares_of_one_process_are_whole_batches(folder: Path) -> None:
     config = config_of(folder, "one", "counted", "rules.faults=skip")
     config = replace(config, data=folder / "damaged")
-    predictor = transfer.prepared_model(config)
+    predictor = prepared_model(config)
     data = open_training_data(config.sources, predictor.processor, batch_size=3, seed=0, rules=config.rules)
     told: list[tuple[int, int]] = []
     made = list(shares(data, ALONE, 2, 4, num_workers=0, on_batch=lambda *counts: told.append(counts)))

@@ -21,7 +21,7 @@ from paligemma2.training.best_weights import keep_best, restore_best
 from paligemma2.training.checkpointing import load_newest_state
 from paligemma2.training.image_cache import ImageCache
 from paligemma2.training.objective import SuffixObjective
-from paligemma2.training.sharding import fill_shards, save_shared_model, shard, share_of, whole
+from paligemma2.training.sharding import fill_shards, save_shared_model, shard, whole
 from paligemma2.training.trainer import Progress, Trainer
 from tests.several_processes import in_processes
 from tests.training.shared_run import adapted_model, mesh_of_all, recipe, recomputing_model, run
@@ -291,17 +291,6 @@ def test_muon_needs_whole_matrices(pair: list[dict[str, Any]]) -> None:
 
 def test_processes_that_encode_at_the_same_time_keep_no_pictures(pair: list[dict[str, Any]]) -> None:
     assert "keep no encoded pictures" in pair[0]["cache"]
-
-
-def test_the_shares_of_all_processes_are_the_batch() -> None:
-    shares = [share_of(range(10), process, 4) for process in range(4)]
-    assert sorted(number for share in shares for number in share) == list(range(10))
-    assert {len(share) for share in shares} == {2, 3}
-    with pytest.raises(ConfigError, match="3 examples cannot be shared out among 4 processes"):
-        share_of(range(3), 0, 4)
-
-
-# Four processes, and processes that `torchrun` starts.
 
 
 def go_on(folder: Path, stop_before: int | None) -> list[float]:
