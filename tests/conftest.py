@@ -1,7 +1,7 @@
 """Where the shared material lies, and the rule that a golden test may not be skipped where it must run.
 
-`shared` and `golden_model` give folders. A test that uses either counts as `golden`. Where the environment
-names the material (`PALIGEMMA2_SHARED` or `PALIGEMMA2_GOLDEN_MODEL`), a skipped golden test is a failure.
+`shared`, `golden_model` and `golden_metrics` give folders. A test that uses one counts as `golden`. Where the
+environment names the material (by one of `VARIABLES`), a skipped golden test is a failure.
 """
 
 import os
@@ -17,6 +17,8 @@ import pytest
 
 SHARED_VARIABLE = "PALIGEMMA2_SHARED"
 GOLDEN_MODEL_VARIABLE = "PALIGEMMA2_GOLDEN_MODEL"
+GOLDEN_METRICS_VARIABLE = "PALIGEMMA2_GOLDEN"
+VARIABLES = (SHARED_VARIABLE, GOLDEN_MODEL_VARIABLE, GOLDEN_METRICS_VARIABLE)
 PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -28,6 +30,11 @@ def shared_folder() -> Path:
 def golden_model_folder() -> Path:
     """The folder of the golden model, whether it exists or not."""
     return Path(os.environ.get(GOLDEN_MODEL_VARIABLE) or shared_folder() / "golden" / "model")
+
+
+def golden_metrics_folder() -> Path:
+    """The folder of golden scores, whether it exists or not."""
+    return Path(os.environ.get(GOLDEN_METRICS_VARIABLE) or shared_folder() / "golden" / "metrics")
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +49,12 @@ def golden_model() -> Path:
     return existing(golden_model_folder(), GOLDEN_MODEL_VARIABLE)
 
 
+@pytest.fixture(scope="session")
+def golden_metrics() -> Path:
+    """The folder of golden scores; the test is skipped where it is absent."""
+    return existing(golden_metrics_folder(), GOLDEN_METRICS_VARIABLE)
+
+
 def existing(folder: Path, variable: str) -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} does not exist (set {variable} to the folder)")
@@ -49,13 +62,13 @@ def existing(folder: Path, variable: str) -> Path:
 
 
 def must_run_golden() -> bool:
-    return any(os.environ.get(name) for name in (SHARED_VARIABLE, GOLDEN_MODEL_VARIABLE))
+    return any(os.environ.get(name) for name in VARIABLES)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what reads the shared material as golden, and let its reports say so (also across xdist)."""
     for item in items:
-        if {"shared", "golden_model"} & set(getattr(item, "fixturenames", ())):
+        if {"shared", "golden_model", "golden_metrics"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("golden")
         if item.get_closest_marker("golden"):
             item.user_properties.append(("golden", True))
