@@ -40,14 +40,28 @@ class NamedRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Row:
-    """One transfer; `paligemma2` has the learning rates of the 3B, 10B and 28B model."""
+class TransferRecipe:
+    """The hyper-parameters of one of the card's transfers.
+
+    Attributes:
+        text_length: longest text in tokens, of prompt and answer together.
+        epochs: passes over the data.
+        batch_size: examples per update.
+        learning_rate: peak, of PaliGemma 1.
+        paligemma2: peak for the 3B, 10B and 28B model; None where the paper has none.
+        alternatives: for the same sizes, other rates that were the best of one row, or as good.
+        weight_decay: taken off kernels with each update, times the schedule alone.
+        dropout: in the decoder.
+        label_smoothing: how much of the target is spread over the vocabulary.
+        is_image_frozen: whether the image encoder stays as it is.
+    """
 
     text_length: int
     epochs: ByResolution
     batch_size: ByResolution
     learning_rate: ByResolution
     paligemma2: tuple[float | None, float | None, float | None]
+    alternatives: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]] = ((), (), ())
     weight_decay: ByResolution = 0.0
     dropout: ByResolution = 0.0
     label_smoothing: float = 0.0
@@ -55,7 +69,7 @@ class _Row:
 
 
 TRANSFERS = {
-    "ai2d": _Row(
+    "ai2d": TransferRecipe(
         text_length=128,
         epochs=10,
         batch_size=256,
@@ -63,13 +77,13 @@ TRANSFERS = {
         weight_decay=1e-06,
         paligemma2=(6e-06, 1e-06, 3e-06),
     ),
-    "aokvqa_da": _Row(
+    "aokvqa_da": TransferRecipe(
         text_length=32, epochs=10, batch_size=128, learning_rate=5e-06, paligemma2=(3e-06, 1e-06, 6e-07)
     ),
-    "aokvqa_mc": _Row(
+    "aokvqa_mc": TransferRecipe(
         text_length=128, epochs=15, batch_size=128, learning_rate=5e-06, paligemma2=(3e-06, 3e-07, 1e-06)
     ),
-    "activitynet_cap": _Row(
+    "activitynet_cap": TransferRecipe(
         text_length=64,
         epochs=1,
         batch_size=128,
@@ -78,7 +92,7 @@ TRANSFERS = {
         is_image_frozen=True,
         paligemma2=(3e-06, 3e-06, None),
     ),
-    "activitynet_qa": _Row(
+    "activitynet_qa": TransferRecipe(
         text_length=64,
         epochs=1,
         batch_size=128,
@@ -86,7 +100,7 @@ TRANSFERS = {
         weight_decay=1e-06,
         paligemma2=(6e-06, 6e-06, None),
     ),
-    "chartqa": _Row(
+    "chartqa": TransferRecipe(
         text_length=48,
         epochs=30,
         batch_size=256,
@@ -96,7 +110,7 @@ TRANSFERS = {
         label_smoothing=0.2,
         paligemma2=(3e-06, 1e-06, 3e-07),
     ),
-    "coco35l": _Row(
+    "coco35l": TransferRecipe(
         text_length=32,
         epochs=25,  # over the pictures, each in one of its languages
         batch_size=256,
@@ -104,7 +118,7 @@ TRANSFERS = {
         weight_decay=1e-06,
         paligemma2=(1e-06, 6e-07, 3e-07),
     ),
-    "cococap": _Row(
+    "cococap": TransferRecipe(
         text_length=32,
         epochs=5,
         batch_size=256,
@@ -112,7 +126,7 @@ TRANSFERS = {
         weight_decay=1e-06,
         paligemma2=(3e-06, 6e-07, 6e-07),
     ),
-    "docvqa": _Row(
+    "docvqa": TransferRecipe(
         text_length=32,
         epochs=10,
         batch_size=256,
@@ -120,7 +134,7 @@ TRANSFERS = {
         weight_decay=1e-06,
         paligemma2=(6e-06, 3e-06, 3e-06),
     ),
-    "gqa": _Row(
+    "gqa": TransferRecipe(
         text_length=32,
         epochs=1,
         batch_size=256,
@@ -128,7 +142,7 @@ TRANSFERS = {
         is_image_frozen=(False, True, True),
         paligemma2=(3e-06, 1e-06, 3e-06),
     ),
-    "infovqa": _Row(
+    "infovqa": TransferRecipe(
         text_length=48,
         epochs=3,
         batch_size=(256, 128, 32),
@@ -137,7 +151,7 @@ TRANSFERS = {
         label_smoothing=0.4,
         paligemma2=(3e-06, 6e-07, 3e-07),
     ),
-    "msrvtt_cap": _Row(
+    "msrvtt_cap": TransferRecipe(
         text_length=32,
         epochs=20,
         batch_size=128,
@@ -145,7 +159,7 @@ TRANSFERS = {
         is_image_frozen=True,
         paligemma2=(1e-05, 1e-06, None),
     ),
-    "msrvtt_qa": _Row(
+    "msrvtt_qa": TransferRecipe(
         text_length=64,
         epochs=1,
         batch_size=128,
@@ -153,7 +167,7 @@ TRANSFERS = {
         is_image_frozen=True,
         paligemma2=(6e-06, 3e-06, None),
     ),
-    "msvd_qa": _Row(
+    "msvd_qa": TransferRecipe(
         text_length=64,
         epochs=1,
         batch_size=128,
@@ -161,7 +175,7 @@ TRANSFERS = {
         weight_decay=3e-07,
         paligemma2=(3e-06, 1e-06, None),
     ),
-    "nlvr2": _Row(
+    "nlvr2": TransferRecipe(
         text_length=64,
         epochs=(3, 10, 10),
         batch_size=256,
@@ -169,17 +183,17 @@ TRANSFERS = {
         weight_decay=(1e-06, 3e-07, 3e-07),
         paligemma2=(6e-06, 1e-06, 3e-06),
     ),
-    "ocrvqa": _Row(
+    "ocrvqa": TransferRecipe(
         text_length=32,
         epochs=3,
         batch_size=128,
         learning_rate=(3e-06, 3e-06, 1e-05),
         paligemma2=(1e-06, 3e-07, 3e-07),
     ),
-    "okvqa": _Row(
+    "okvqa": TransferRecipe(
         text_length=32, epochs=10, batch_size=128, learning_rate=5e-06, paligemma2=(3e-06, 1e-06, 1e-06)
     ),
-    "refcoco": _Row(
+    "refcoco": TransferRecipe(
         text_length=48,
         epochs=100,
         batch_size=(256, 256, 64),
@@ -188,10 +202,10 @@ TRANSFERS = {
         label_smoothing=0.3,
         paligemma2=(1e-05, 3e-06, 1e-06),
     ),
-    "rsvqa_hr": _Row(
+    "rsvqa_hr": TransferRecipe(
         text_length=32, epochs=1, batch_size=256, learning_rate=1e-05, paligemma2=(1e-05, 6e-06, 6e-07)
     ),
-    "rsvqa_lr": _Row(
+    "rsvqa_lr": TransferRecipe(
         text_length=32,
         epochs=3,
         batch_size=256,
@@ -199,7 +213,7 @@ TRANSFERS = {
         label_smoothing=0.2,
         paligemma2=(3e-06, 1e-05, 6e-06),
     ),
-    "scicap": _Row(
+    "scicap": TransferRecipe(
         text_length=96,
         epochs=80,
         batch_size=256,
@@ -208,7 +222,7 @@ TRANSFERS = {
         label_smoothing=0.1,
         paligemma2=(3e-05, 3e-05, 3e-05),
     ),
-    "scienceqa": _Row(
+    "scienceqa": TransferRecipe(
         text_length=512,
         epochs=20,
         batch_size=128,
@@ -216,7 +230,7 @@ TRANSFERS = {
         is_image_frozen=True,
         paligemma2=(6e-06, 1e-06, 1e-06),
     ),
-    "screen2words": _Row(
+    "screen2words": TransferRecipe(
         text_length=24,
         epochs=10,
         batch_size=256,
@@ -225,7 +239,7 @@ TRANSFERS = {
         label_smoothing=0.2,
         paligemma2=(6e-06, 1e-06, 1e-06),
     ),
-    "stvqa": _Row(
+    "stvqa": TransferRecipe(
         text_length=48,
         epochs=3,
         batch_size=(256, 128, 32),
@@ -234,7 +248,7 @@ TRANSFERS = {
         label_smoothing=0.1,
         paligemma2=(6e-06, 3e-06, 3e-06),
     ),
-    "tallyqa": _Row(
+    "tallyqa": TransferRecipe(
         text_length=32,
         epochs=2,
         batch_size=256,
@@ -242,7 +256,7 @@ TRANSFERS = {
         weight_decay=(0, 1e-06, 7e-07),
         paligemma2=(1e-05, 3e-06, 3e-06),
     ),
-    "textcaps": _Row(
+    "textcaps": TransferRecipe(
         text_length=32,
         epochs=5,
         batch_size=256,
@@ -250,7 +264,7 @@ TRANSFERS = {
         weight_decay=1e-06,
         paligemma2=(1e-06, 1e-06, 3e-07),
     ),
-    "textvqa": _Row(
+    "textvqa": TransferRecipe(
         text_length=32,
         epochs=(5, 10, 10),
         batch_size=256,
@@ -258,7 +272,7 @@ TRANSFERS = {
         weight_decay=(0, 3e-07, 0),
         paligemma2=(3e-06, 6e-07, 1e-06),
     ),
-    "vatex": _Row(
+    "vatex": TransferRecipe(
         text_length=64,
         epochs=10,
         batch_size=128,
@@ -266,10 +280,10 @@ TRANSFERS = {
         weight_decay=3e-07,
         paligemma2=(3e-06, 3e-06, None),
     ),
-    "vizwizvqa": _Row(
+    "vizwizvqa": TransferRecipe(
         text_length=48, epochs=10, batch_size=256, learning_rate=1e-05, paligemma2=(1e-05, 3e-06, 3e-06)
     ),
-    "vqav2": _Row(
+    "vqav2": TransferRecipe(
         text_length=32,
         epochs=10,
         batch_size=256,
@@ -277,7 +291,7 @@ TRANSFERS = {
         weight_decay=(1e-06, 0, 0),
         paligemma2=(3e-06, 1e-06, 6e-07),
     ),
-    "widgetcap": _Row(
+    "widgetcap": TransferRecipe(
         text_length=32,
         epochs=4,
         batch_size=64,
@@ -323,7 +337,7 @@ def recipe_named(name: str | None, config: ModelConfig) -> NamedRecipe:
     return _transfer(name, TRANSFERS[name], config)
 
 
-def _transfer(name: str, row: _Row, config: ModelConfig) -> NamedRecipe:
+def _transfer(name: str, row: TransferRecipe, config: ModelConfig) -> NamedRecipe:
     image_size, width = config.vision.image_size, config.text.hidden_size
     place = max((i for i, each in enumerate(_RESOLUTIONS) if each <= image_size), default=0)
     of_size = dict(zip(_WIDTHS, row.paligemma2, strict=True)).get(width)

@@ -1,0 +1,62 @@
+from pathlib import Path
+
+import pytest
+
+from paligemma2.data.readers.data_folder import DataFolder
+from paligemma2.errors import DataError
+from paligemma2.evaluation.examples import read_examples
+from tests.small_task import small_task, write_colours
+
+
+def test_rows_become_prompts_and_answers(tmp_path: Path) -> None:
+    folder = DataFolder(write_colours(tmp_path / "data"))
+    found = read_examples(small_task(), "val", folder)
+    first = found.examples[0]
+    assert first.example.prefix == "answer en what color is the picture?"
+    assert first.example.suffix == "red"
+    assert first.example.id == "10"
+    assert first.reference.answers == ("red",)
+    assert first.reference.unit == "val_0.png"
+    assert found.num_rows == 6
+    assert found.missing == ()
+
+
+def test_missing_pictures_are_named(tmp_path: Path) -> None:
+    root = write_colours(tmp_path / "data")
+    (root / "images" / "val_2.png").unlink()
+    found = read_examples(small_task(), "val", DataFolder(root))
+    assert found.missing == ("val_2.png",)
+    assert len(found.examples) == 5
+    assert found.num_rows == 6
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
+    root = write_colours(tmp_path / "data")
+    for picture in (root / "images").iterdir():
+        picture.unlink()
+    with pytest.raises(DataError, match="none of the pictures"):
+        read_examples(small_task(), "val", DataFolder(root))
+
+
+def test_a_limit_draws_rows_in_their_order(tmp_path: Path) -> None:
+    folder = DataFolder(write_colours(tmp_path / "data"))
+    some = [each.example.id for each in read_examples(small_task(), "val", folder, limit=3, seed=1).examples]
+    assert len(some) == 3
+    assert some == sorted(some)
+    assert any(
+        some
+        != [each.example.id for each in read_examples(small_task(), "val", folder, limit=3, seed=s).examples]
+        for s in range(2, 6)
+    )
+
+
+def test_parts_of_several_splits_come_in_order(tmp_path: Path) -> None:
+    folder = DataFolder(write_colours(tmp_path / "data"))
+    found = read_examples(small_task(), "train[:2] + val[-1:]", folder)
+    assert [each.example.id for each in found.examples] == ["0", "1", "15"]
+
+
+def test_a_row_without_a_field_of_the_prompt_is_told(tmp_path: Path) -> None:
+    folder = DataFolder(write_colours(tmp_path / "data"))
+    with pytest.raises(DataError, match="no field 'hint'"):
+        read_examples(small_task(prefix="{hint}"), "val", folder)

@@ -1,0 +1,48 @@
+import pytest
+
+from paligemma2.errors import ConfigError
+from paligemma2.evaluation.task import Row, parse_splits
+from tests.small_task import EQUAL, small_task
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "expected"),
+    [
+        ("val", 10, (0, 10)),
+        ("val[-3:]", 10, (7, 10)),
+        ("val[:-3]", 10, (0, 7)),
+        ("val[2:5]", 10, (2, 5)),
+        ("train[:98%]", 200, (0, 196)),
+        ("train[-2%:]", 200, (196, 200)),
+        ("val[-10240:]", 100, (0, 100)),
+    ],
+)
+def test_parts_of_splits_are_rows(text: str, count: int, expected: tuple[int, int]) -> None:
+    (part,) = parse_splits(text)
+    assert part.bounds(count) == expected
+
+
+def test_splits_add_up() -> None:
+    assert [part.name for part in parse_splits("train + val[:-5%]")] == ["train", "val"]
+
+
+@pytest.mark.parametrize("text", ["", "train +", "train[5]", "val[a:]", "train val"])
+def test_other_texts_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="does not name splits"):
+        parse_splits(text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"transfer_from": "cococap"}, "either a recipe or transfer_from"),
+        ({"train": ""}, "a recipe needs train"),
+        ({"exact": False}, "exact is False"),
+        ({"rows": ()}, "no rows"),
+        ({"train": "train + dev"}, "no split 'dev'"),
+        ({"rows": (Row(title="x", splits=("test[:2]",), metric=EQUAL),)}, "no split 'test'"),
+    ],
+)
+def test_a_task_that_contradicts_itself_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        small_task(**changes)
