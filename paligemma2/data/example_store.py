@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from paligemma2.types import Clip, Example, FilePart, ImageSource
+from paligemma2.types import Clip, Example, FilePart, ImageSource, Variant
 
 
 class ExampleStore(Sequence[Example]):
@@ -24,7 +24,10 @@ class ExampleStore(Sequence[Example]):
         """Add an example at the end; its pictures are paths, bytes or parts of files, its `meta` is empty."""
         assert not example.meta
         images = tuple(_plain(image) for image in example.images)
-        self._data += marshal.dumps((images, example.prefix, example.suffix, example.answers, example.id))
+        variants = tuple((variant.prefixes, variant.answers) for variant in example.variants)
+        self._data += marshal.dumps(
+            (images, example.prefix, example.suffix, example.answers, variants, example.id)
+        )
         self._ends.append(len(self._data))
 
     @property
@@ -47,11 +50,16 @@ class ExampleStore(Sequence[Example]):
         place = index + len(self) if index < 0 else index
         if not 0 <= place < len(self):
             raise IndexError(f"example {index} of {len(self)}")
-        images, prefix, suffix, answers, name = marshal.loads(
+        images, prefix, suffix, answers, variants, name = marshal.loads(
             memoryview(self._data)[self._ends[place] : self._ends[place + 1]]
         )
         return Example(
-            images=tuple(map(_image, images)), prefix=prefix, suffix=suffix, answers=answers, id=name
+            images=tuple(map(_image, images)),
+            prefix=prefix,
+            suffix=suffix,
+            answers=answers,
+            variants=tuple(Variant(prefixes=ways, answers=texts) for ways, texts in variants),
+            id=name,
         )
 
 

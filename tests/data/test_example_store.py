@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from paligemma2.data.example_store import ExampleStore
-from paligemma2.types import Example, FilePart
+from paligemma2.types import Example, FilePart, Variant
 
 
 def example(number: int) -> Example:
@@ -25,6 +25,13 @@ def test_examples_come_back_as_they_were() -> None:
     odd = Example(images=(b"picture", FilePart(Path("a.tar"), 512, 9)), suffix="a", answers=("a", "b"))
     store.append(odd)
     assert list(store) == [example(0), example(1), example(2), odd]
+
+
+def test_variants_come_back_as_they_were() -> None:
+    store = ExampleStore()
+    variants = (Variant(prefixes=("the cat", "the grey one"), answers=("a",)),)
+    store.append(Example(images=("a.png",), prefix="the cat", suffix="a", variants=variants))
+    assert store[0].variants == variants
 
 
 def test_it_is_a_sequence() -> None:
