@@ -237,9 +237,7 @@ class _Pictures:
 
     def frames(self, image: ImageSource | Clip) -> tuple[ImageSource, ...]:
         """The picture, or the pictures of a clip, as `Processor.pixels` gives them."""
-        key = (
-            image if isinstance(image, str | Path | bytes | FilePart | OutlinedPicture | Clip) else id(image)
-        )
+        key = image if isinstance(image, str | Path | bytes | FilePart | Clip) else id(image)
         if key not in self._read:
             self._read[key] = image, self._made(image)
         return self._read[key][1]
