@@ -6,7 +6,6 @@ import random
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Literal, TypeAlias
 
 from paligemma2.data.example_store import ExampleStore
@@ -16,7 +15,7 @@ from paligemma2.data.rows import ProblemCounts
 from paligemma2.data.sources import FAULT_POLICIES, DataSource, FaultPolicy, SourceExamples, read_source
 from paligemma2.errors import ConfigError, DataError, InputError
 from paligemma2.processing.processor import ModelInputs, Processor
-from paligemma2.types import Clip, Example, FilePart, ImageSource
+from paligemma2.types import Clip, EditedPicture, Example, ImageSource, StoredPicture
 
 LongTextRule: TypeAlias = Literal["cut", "fault"]
 _MAX_ATTEMPTS = 100
@@ -237,7 +236,7 @@ class _Pictures:
 
     def frames(self, image: ImageSource | Clip) -> tuple[ImageSource, ...]:
         """The picture, or the pictures of a clip, as `Processor.pixels` gives them."""
-        key = image if isinstance(image, str | Path | bytes | FilePart | Clip) else id(image)
+        key = image if isinstance(image, StoredPicture | EditedPicture | Clip) else id(image)
         if key not in self._read:
             self._read[key] = image, self._made(image)
         return self._read[key][1]
