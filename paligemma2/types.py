@@ -108,17 +108,33 @@ class Clip:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One of several things to ask about the same pictures.
+
+    Attributes:
+        prefixes: ways to ask for it, at least one.
+        answers: all right answers, at least one.
+    """
+
+    prefixes: tuple[str, ...]
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Example:
     """One example: images, what is asked, and (for training) the answer.
 
     `prefix` and `suffix` are text as a user would type it; location and mask tokens in `suffix` are meant.
-    `answers` are all right answers where there are several, of which `suffix` is one.
+    `answers` are all right answers where there are several, of which `suffix` is one. `variants` are all that
+    may be asked, where each epoch asks something else, as for another object of the picture; `prefix`,
+    `suffix` and `answers` are the first of them.
     """
 
     images: tuple["ImageSource | Clip", ...]
     prefix: str = ""
     suffix: str | None = None
     answers: tuple[str, ...] = ()
+    variants: tuple[Variant, ...] = ()
     id: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
 

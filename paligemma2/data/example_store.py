@@ -17,6 +17,7 @@ from paligemma2.types import (
     Label,
     StoredPicture,
     TableCell,
+    Variant,
 )
 
 _LABEL, _BOX = (tuple(each.name for each in fields(kind)) for kind in (Label, Box))
@@ -37,7 +38,10 @@ class ExampleStore(Sequence[Example]):
         """Add an example at the end; its pictures hold no pixels, its `meta` is empty."""
         assert not example.meta
         images = tuple(_plain(image) for image in example.images)
-        self._data += marshal.dumps((images, example.prefix, example.suffix, example.answers, example.id))
+        variants = tuple((variant.prefixes, variant.answers) for variant in example.variants)
+        self._data += marshal.dumps(
+            (images, example.prefix, example.suffix, example.answers, variants, example.id)
+        )
         self._ends.append(len(self._data))
 
     @property
@@ -60,11 +64,16 @@ class ExampleStore(Sequence[Example]):
         place = index + len(self) if index < 0 else index
         if not 0 <= place < len(self):
             raise IndexError(f"example {index} of {len(self)}")
-        images, prefix, suffix, answers, name = marshal.loads(
+        images, prefix, suffix, answers, variants, name = marshal.loads(
             memoryview(self._data)[self._ends[place] : self._ends[place + 1]]
         )
         return Example(
-            images=tuple(map(_image, images)), prefix=prefix, suffix=suffix, answers=answers, id=name
+            images=tuple(map(_image, images)),
+            prefix=prefix,
+            suffix=suffix,
+            answers=answers,
+            variants=tuple(Variant(prefixes=ways, answers=texts) for ways, texts in variants),
+            id=name,
         )
 
 
@@ -78,14 +87,18 @@ def _plain(image: ImageSource | Clip) -> Any:
         labels = tuple(astuple(label) for label in image.labels)
         outline = None if image.outline is None else astuple(image.outline)
         return "edited", _plain(image.source), image.quarter_turns, labels, outline
+    if isinstance(image, Clip):
+        return "clip", _plain(image.source), image.num_frames, image.stride, image.start, image.end
     if isinstance(image, Path):
         return "path", str(image)
     assert isinstance(image, str | bytes), type(image)
     return image
 
 
-def _image(plain: Any) -> ImageSource:
-    return _edited(*plain[1:]) if isinstance(plain, tuple) and plain[0] == "edited" else _stored(plain)
+def _image(plain: Any) -> ImageSource | Clip:
+    if isinstance(plain, tuple) and plain[0] == "edited":
+        return _edited(*plain[1:])
+    return _clip(*plain[1:]) if isinstance(plain, tuple) and plain[0] == "clip" else _stored(plain)
 
 
 def _stored(plain: Any) -> StoredPicture:
@@ -105,3 +118,9 @@ def _edited(source: Any, quarter_turns: int, labels: Any, outline: Any) -> Edite
         labels=tuple(Label(**dict(zip(_LABEL, label, strict=True))) for label in labels),
         outline=None if outline is None else Box(**dict(zip(_BOX, outline, strict=True))),
     )
+
+
+def _clip(source: Any, num_frames: int, stride: int | None, start: float, end: float | None) -> Clip:
+    video = _stored(source)
+    assert isinstance(video, str | Path | bytes)
+    return Clip(video, num_frames=num_frames, stride=stride, start=start, end=end)

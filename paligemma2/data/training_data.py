@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from paligemma2.data.example_store import ExampleStore
 from paligemma2.data.loader import load_batches
-from paligemma2.data.order import ANSWER_RULES, AnswerRule, EpochOrder, Mixture, choose_answer
+from paligemma2.data.order import ANSWER_RULES, AnswerRule, EpochOrder, Mixture, choose_question
 from paligemma2.data.rows import ProblemCounts
 from paligemma2.data.sources import FAULT_POLICIES, DataSource, FaultPolicy, SourceExamples, read_source
 from paligemma2.errors import ConfigError, DataError, InputError
@@ -164,6 +164,8 @@ class TrainingData:
     def example(self, place: int, attempt: int = 0) -> Example:
         """The example at a place, with the answer whose turn it is; others stand for one that is of no use.
 
+        Where it has variants, question and answer take turns.
+
         Args:
             place: counts all examples that the run sees, from 0.
             attempt: 0 for the example itself, then one of its source drawn anew for each number.
@@ -174,16 +176,13 @@ class TrainingData:
         if attempt:
             index = random.Random(f"{self.seed} {place} {attempt}").randrange(len(examples))
         example = examples[index]
-        if not example.answers:
-            return example
-        suffix = choose_answer(
-            example.answers,
+        return choose_question(
+            example,
             self.rules.answers,
             seed=self.seed,
-            example=example.id or str(index),
+            name=example.id or str(index),
             visit=at // len(examples),
         )
-        return replace(example, suffix=suffix)
 
     @cached_property
     def _mixture(self) -> Mixture:

@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from paligemma2.processing.locations import box_to_text
+from paligemma2.processing.objects import codes_to_text
+from paligemma2.types import Box
+
 
 class Target(Protocol):
     """Gives all right answers of a row; a frozen dataclass, so that it can be printed and hashed."""
@@ -32,3 +36,25 @@ class Field:
         items = value if isinstance(value, list | tuple) else [value]
         texts = (str(each[self.item] if self.item else each) for each in items)
         return tuple(text.lower() if self.lower else text for text in texts)
+
+
+@dataclass(frozen=True)
+class ObjectTokens:
+    """Box and mask of one object as the model writes them: 4 location and 16 mask tokens, without a name.
+
+    Attributes:
+        box: the field with its (y_min, x_min, y_max, x_max) as fractions of the picture.
+        codes: the field with the codes of its mask, which `evaluation.mask_codes` makes; without it the
+            answer is the box alone.
+        mask: the field with the run lengths of its mask, as COCO writes them.
+    """
+
+    box: str = "box"
+    codes: str = "codes"
+    mask: str = "mask"
+
+    def __call__(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
+        """See `Target`."""
+        y_min, x_min, y_max, x_max = fields[self.box]
+        box = Box(y_min=y_min, x_min=x_min, y_max=y_max, x_max=x_max)
+        return (box_to_text(box) + codes_to_text(fields.get(self.codes, ())),)
