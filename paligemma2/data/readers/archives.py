@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from paligemma2.errors import DataError
+from paligemma2.errors import DataError, InputError
+from paligemma2.processing.stored import read_part
 from paligemma2.types import FilePart
 
 COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -16,6 +17,8 @@ COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _AGAIN = "make or fetch it again"
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # APPNOTE.TXT of PKWARE, section 4.3.7
 _ENCRYPTED = 1
+_READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_SMALL, _LARGEST = 2**20, 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ def place(member: Member) -> FilePart:
     """
     if member.method is None:
         return FilePart(member.archive, member.offset, member.size)
-    if member.method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+    if member.method not in _READABLE:
         raise DataError(
             f"{member.archive}: {member.name} is encrypted, or compressed in a rare way",
             hint="unpack the archive, and give the folder",
@@ -86,12 +89,14 @@ def open_member(member: Member) -> IO[bytes]:
         DataError: the archive is damaged.
     """
     try:
+        if member.method in _READABLE and member.size < _SMALL:  # opening the archive anew takes longer
+            return io.BytesIO(read_part(place(member), _LARGEST))
         if member.method is not None:
             return zipfile.ZipFile(member.archive).open(member.name)
         with member.archive.open("rb") as file:
             file.seek(member.offset)
             return io.BytesIO(file.read(member.size))
-    except (zipfile.BadZipFile, OSError, RuntimeError, LookupError) as error:
+    except (zipfile.BadZipFile, OSError, RuntimeError, LookupError, InputError) as error:
         raise DataError(
             f"{member.archive}: {member.name} cannot be read: {error}", hint="unpack the archive"
         ) from error

@@ -3,6 +3,8 @@
 import bz2
 import gzip
 import os
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -74,8 +76,12 @@ class DataFolder:
         Raises:
             DataError: there is none, or there are several; or an archive is damaged.
         """
+        if name in self._members_by_name and not (self.root / name).is_file():
+            return open_member(self._members_by_name[name])
         for ending in ("", *_PACKED):
-            if any(path.as_posix().endswith(f"/{name}{ending}") for path in self._files):
+            if (self.root / f"{name}{ending}").is_file() or any(
+                path.as_posix().endswith(f"/{name}{ending}") for path in self._files
+            ):
                 return _opened(self.file(name + ending))
         found = [member for member in self._members if f"/{member.name}".endswith(f"/{name}")]
         if len(found) > 1:
@@ -91,6 +97,21 @@ class DataFolder:
         every = [path.relative_to(self.root).as_posix() for path in self._files]
         every += [member.name for member in self._members]
         return sorted({name for name in every if PurePosixPath(name).match(pattern)})
+
+    def only(self, pattern: str) -> str:
+        """The name of the only file outside of archives whose last parts match a pattern.
+
+        Raises:
+            DataError: there is none, or there are several.
+        """
+        found = [path.relative_to(self.root) for path in self._files]
+        found = [path for path in found if PurePosixPath(path).match(pattern)]
+        if len(found) != 1:
+            raise DataError(
+                f"{pattern} is there {len(found)} times in {self.root}, not once",
+                hint="give the folder of the data set's own files",
+            )
+        return found[0].as_posix()
 
     def image(self, name: str) -> StoredPicture | None:
         """The picture of this name, or None.
@@ -139,6 +160,11 @@ class DataFolder:
         return [member for path in self._files if is_archive(path) for member in members(path)]
 
     @cached_property
+    def _members_by_name(self) -> dict[str, Member]:
+        names = Counter(member.name for member in self._members)
+        return {member.name: member for member in self._members if names[member.name] == 1}
+
+    @cached_property
     def _images(self) -> _ByStem:
         outside = ((path.relative_to(self.root).as_posix(), path) for path in self._files)
         inside = ((member.name, member) for member in self._members)
@@ -163,6 +189,7 @@ def _opened(path: Path) -> IO[bytes]:
 def _by_stem(places: Iterable[tuple[str, _Place]]) -> _ByStem:
     found: _ByStem = {}
     for name, where in places:
+        name = unicodedata.normalize("NFC", name)  # macOS takes letters and their accents apart
         path = PurePosixPath(name)
         if path.suffix.lower() in SUFFIXES:
             found.setdefault(path.stem, []).append((name, where))
@@ -171,6 +198,7 @@ def _by_stem(places: Iterable[tuple[str, _Place]]) -> _ByStem:
 
 def _pick(images: _ByStem, name: str) -> _Place | None:
     """The first picture in the folders of the name, or else the only one with the same file name."""
+    name = unicodedata.normalize("NFC", name)
     path = PurePosixPath(name)
     has_suffix = path.suffix.lower() in SUFFIXES
     same = [
