@@ -4,9 +4,13 @@
 where their fields come from, and `expected.json`: of each split the ids, prompts and right answers.
 """
 
+import contextlib
 import csv
 import json
+import random
+import shutil
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,7 @@ import pytest
 
 from paligemma2 import tasks
 from paligemma2.data.readers.data_folder import DataFolder
-from paligemma2.errors import InputError
+from paligemma2.errors import DataError, InputError
 from paligemma2.evaluation.examples import EvaluationExample, TaskExamples, read_examples
 from paligemma2.evaluation.task import COLUMNS, Row, Task, parse_splits
 from paligemma2.processing.image import open_image
@@ -23,6 +27,8 @@ from paligemma2.types import Clip
 
 FIXTURES = Path(__file__).parent / "tasks" / "fixtures"
 CARD = Path(__file__).parent / "tasks" / "card.csv"
+WRONG = (..., None, 3, -5, 1.5, "x", [], {}, [None])
+MOST_CHANGES = 40
 MINE = """
 from tests.small_task import small_task
 
@@ -46,6 +52,61 @@ def test_every_task(name: str) -> None:
         check_scores(task, row, data)
         assert row.published == card().get(row.title, (None,) * 6)
     check_recipe(name, task)
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_malformed_files_are_told(name: str, tmp_path: Path) -> None:
+    """Whatever is missing or of another kind in a file, no other error comes than one for the user."""
+    folder = Path(shutil.copytree(FIXTURES / name, tmp_path / "data"))
+    every = (path for path in sorted(folder.rglob("*")) if path.name != "expected.json")
+    files = [path for path in every if path.suffix in (".json", ".jsonl")]
+    changes = [(path, place) for path in files for place in places_in(content_of(path))]
+    task, rng = tasks.load(name), random.Random(name)
+    for path, place in rng.sample(changes, min(len(changes), MOST_CHANGES)):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(written(changed(content_of(path), place, rng.choice(WRONG)), path), encoding="utf-8")
+        for split in task.splits:
+            with contextlib.suppress(DataError, InputError):
+                read_examples(task, split, DataFolder(folder))
+        path.write_text(text, encoding="utf-8")
+
+
+def content_of(path: Path) -> Any:
+    """What a file of JSON holds; of one with an object on each line their list."""
+    text = path.read_text(encoding="utf-8")
+    try:
+        return json.loads(text)
+    except ValueError:
+        return [json.loads(line) for line in text.splitlines()]
+
+
+def written(content: Any, path: Path) -> str:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return "".join(json.dumps(row) + "\n" for row in content)
+    return json.dumps(content)
+
+
+def places_in(content: Any, depth: int = 4) -> Iterator[tuple[Any, ...]]:
+    """Where values stand in JSON, as keys one after the other; of a list only the first is looked at."""
+    keys = content.keys() if isinstance(content, dict) else range(min(len(content), 1))
+    for key in keys:
+        yield (key,)
+        if depth and isinstance(content[key], dict | list):
+            yield from ((key, *rest) for rest in places_in(content[key], depth - 1))
+
+
+def changed(content: Any, place: tuple[Any, ...], value: Any) -> Any:
+    """The content with another value at a place; with none where the value is `...`."""
+    at = content
+    for key in place[:-1]:
+        at = at[key]
+    if value is ...:
+        del at[place[-1]]
+    else:
+        at[place[-1]] = value
+    return content
 
 
 def scored_splits(task: Task) -> set[str]:
