@@ -12,6 +12,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -156,6 +157,37 @@ def check_recipe(name: str, task: Task) -> None:
     known = TRANSFERS.get(name)
     if known is not None:
         assert {**vars(task.recipe), "alternatives": ()} == {**vars(known), "alternatives": ()}
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", tasks.names())
+def test_learning_rates_are_the_best_of_the_sweep_for_each_size(shared: Path, name: str) -> None:
+    """The best mean over the rows of the transfer, the smaller of equal ones; others are told beside."""
+    recipe = tasks.load(name).recipe
+    if recipe is None:
+        return
+    table = json.loads((shared / "spec" / "pg2_lr_sweep_table14.json").read_text())
+    titles = {row.title for row in tasks.load(name).rows}
+    titles |= {title.partition(" (")[0] for title in titles}
+    rows = [row for row in table["rows"] if row["task"] in titles]
+    assert rows
+    for size, rate, others in zip(("3B", "10B", "28B"), recipe.paligemma2, recipe.alternatives, strict=True):
+        scores = [row[size]["scores"] for row in rows if size in row]
+        if not scores:
+            assert (rate, others) == (None, ())
+            continue
+        means = [fmean(column) for column in zip(*scores, strict=True)]
+        assert rate == best_rates(means, table["learning_rates"])[0]
+        best = {each for row in (means, *scores) for each in best_rates(row, table["learning_rates"])}
+        assert set(others) == best - {rate}
+
+
+def best_rates(scores: list[float], rates: list[float]) -> list[float]:
+    return [
+        rate
+        for rate, score in zip(rates, scores, strict=True)
+        if score == pytest.approx(max(scores), abs=1e-9)
+    ]
 
 
 def test_a_task_of_a_file(tmp_path: Path) -> None:
