@@ -1,15 +1,16 @@
 """RefCOCO, RefCOCO+ and RefCOCOg: sentences that each mean one object of a picture of COCO."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from paligemma2.data.readers.coco_pictures import coco_name
 from paligemma2.data.readers.data_folder import DataFolder
 from paligemma2.data.readers.plain_pickle import read_plain_pickle
 from paligemma2.data.readers.records import Record
-from paligemma2.errors import DataError, InputError
+from paligemma2.data.readers.row_files import read_rows, row_of
+from paligemma2.errors import DataError
 from paligemma2.processing.coco_masks import coco_mask
 from paligemma2.processing.masks import mask_to_rle, rle_to_mask
 
@@ -31,18 +32,21 @@ class ReferringFiles:
 
     def sentences(self, folder: DataFolder) -> list[Row]:
         """The rows of the pickle: {ref_id, ann_id, image_id, split, sentences: [{sent_id, sent}]}."""
-        rows: list[Row] = read_plain_pickle(folder.file(f"{self.folder}/refs({self.partition}).p"))
+        rows = read_plain_pickle(self.path(folder))
+        if not isinstance(rows, list):
+            raise DataError(f"{self.path(folder)} holds no list", hint="is this the data set's own file?")
         return rows
+
+    def path(self, folder: DataFolder) -> Path:
+        """Of the pickle."""
+        return folder.file(f"{self.folder}/refs({self.partition}).p")
 
     def objects(self, folder: DataFolder) -> "_Objects":
         """The annotations of COCO."""
         path = folder.file(f"{self.folder}/instances.json")
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            images = {image["id"]: image for image in content["images"]}
-            return _Objects(images, {each["id"]: each for each in content["annotations"]})
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            raise DataError(f"{path} cannot be read: {error}", hint="download it again") from error
+        images, annotations = read_rows(path, "images"), read_rows(path, "annotations")
+        with row_of(path, "of images or annotations"):
+            return _Objects({each["id"]: each for each in images}, {each["id"]: each for each in annotations})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +63,9 @@ class ReferringSentences:
 
     def read(self, folder: DataFolder) -> Iterator[Record]:
         """See `Reader.read`."""
-        objects = self.files.objects(folder)
+        objects, path = self.files.objects(folder), self.files.path(folder)
         for number, row in enumerate(self.files.sentences(folder)):
-            with _row(self.files, number):
+            with row_of(path, number):
                 if row["split"] != self.split:
                     continue
                 thing, name = objects.fields(row["ann_id"]), objects.picture(folder, row["image_id"])
@@ -96,15 +100,16 @@ class ReferringPictures:
         sentences = [files.sentences(folder) for files in self.files]
         held_out = set[int]()
         for files, rows in zip(self.files, sentences, strict=True):
+            path = files.path(folder)
             for number, row in enumerate(rows):
-                with _row(files, number):
+                with row_of(path, number):
                     if row["split"] != self.split:
                         held_out.add(row["image_id"])
         pictures: dict[int, _Picture] = {}
         for files, rows in zip(self.files, sentences, strict=True):
-            objects = files.objects(folder)
+            objects, path = files.objects(folder), files.path(folder)
             for number, row in enumerate(rows):
-                with _row(files, number):
+                with row_of(path, number):
                     if row["image_id"] not in held_out:
                         picture = pictures.setdefault(row["image_id"], _Picture({}, {}, []))
                         picture.add(row, objects, folder)
@@ -155,19 +160,3 @@ class _Objects:
         x, y, box_width, box_height = thing["bbox"]
         box = [y / height, x / width, (y + box_height) / height, (x + box_width) / width]
         return {"box": box, "mask": dict(mask_to_rle(mask))}
-
-
-class _row:
-    """Names the row where something is wrong."""
-
-    def __init__(self, files: ReferringFiles, number: int) -> None:
-        self._place = f"row {number} of {files.folder}/refs({files.partition}).p"
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, LookupError | TypeError | ValueError | InputError):
-            raise DataError(
-                f"{self._place} cannot be used: {error}", hint="take refs and instances of one release"
-            ) from error
