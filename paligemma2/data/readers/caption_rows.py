@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from paligemma2.data.readers.data_folder import DataFolder
+from paligemma2.data.readers.json_files import read_list, row_of
 from paligemma2.data.readers.records import Record
-from paligemma2.data.readers.row_files import read_rows, row_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +27,9 @@ class CaptionRows:
 
     def read(self, folder: DataFolder) -> Iterator[Record]:
         """See `Reader.read`."""
-        path = folder.file(self.file)
         captions: dict[str, list[str]] = {}
-        for number, row in enumerate(read_rows(path, self.rows)):
-            with row_of(path, number):
+        for number, row in enumerate(read_list(folder, self.file, self.rows)):
+            with row_of(self.file, number):
                 texts = captions.setdefault(str(row[self.image]), [])
                 if row.get(self.caption):
                     texts.append(row[self.caption])

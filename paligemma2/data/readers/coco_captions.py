@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from paligemma2.data.readers.coco_pictures import coco_name
 from paligemma2.data.readers.data_folder import DataFolder
+from paligemma2.data.readers.json_files import read_list, read_mapping, row_of
 from paligemma2.data.readers.records import Record
-from paligemma2.data.readers.row_files import read_json, read_rows, row_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +23,8 @@ class KarpathyCaptions:
 
     def read(self, folder: DataFolder) -> Iterator[Record]:
         """See `Reader.read`."""
-        path = folder.file(self.file)
-        for number, row in enumerate(read_rows(path, "images")):
-            with row_of(path, number):
+        for number, row in enumerate(read_list(folder, self.file, "images")):
+            with row_of(self.file, number):
                 if row["split"] != self.split:
                     continue
                 captions = [sentence["raw"] for sentence in row["sentences"]]
@@ -50,14 +49,15 @@ class CocoCaptions:
 
     def read(self, folder: DataFolder) -> Iterator[Record]:
         """See `Reader.read`."""
-        path = folder.file(self.file)
-        content = read_json(path)
+        content = read_mapping(folder, self.file)
         captions: dict[int, list[str]] = {}
-        with row_of(path, "annotations"):
+        with row_of(self.file, "of annotations"):
             for each in content.get("annotations", ()):
                 captions.setdefault(each["image_id"], []).append(each["caption"])
-        for number, row in enumerate(read_rows(path, "images")):
-            with row_of(path, number):
+        with row_of(self.file, "of images"):
+            rows = list(content["images"])
+        for number, row in enumerate(rows):
+            with row_of(self.file, number):
                 record = Record(
                     id=str(row["id"]),
                     pictures=(coco_name(folder, row["file_name"]),),

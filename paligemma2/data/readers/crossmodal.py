@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from paligemma2.data.readers.coco_pictures import coco_name_of_id
 from paligemma2.data.readers.data_folder import DataFolder
+from paligemma2.data.readers.json_files import read_lines, row_of
 from paligemma2.data.readers.records import Record
-from paligemma2.data.readers.row_files import json_lines, plain_or_compressed, row_of
 
 Captions: TypeAlias = dict[str, list[str]]
 """By picture."""
@@ -32,7 +31,7 @@ class TranslatedCaptions:
 
     def read(self, folder: DataFolder) -> Iterator[Record]:
         """See `Reader.read`."""
-        for picture, captions in _captions(plain_or_compressed(folder, self.file), self.language).items():
+        for picture, captions in _all(folder, self.file).get(self.language, {}).items():
             yield Record(
                 id=f"{picture}_{self.language}",
                 pictures=(coco_name_of_id(folder, int(picture)),),
@@ -55,7 +54,7 @@ class TranslatedPictures:
 
     def read(self, folder: DataFolder) -> Iterator[Record]:
         """See `Reader.read`."""
-        by_language = _read(plain_or_compressed(folder, self.file), self.languages)
+        by_language = _read(folder, self.file, self.languages)
         pictures = dict.fromkeys(picture for captions in by_language.values() for picture in captions)
         for picture in pictures:
             variants = tuple(
@@ -88,9 +87,8 @@ class CrossmodalCaptions:
 
     def read(self, folder: DataFolder) -> Iterator[Record]:
         """See `Reader.read`."""
-        path = plain_or_compressed(folder, self.file)
-        for number, row in json_lines(path):
-            with row_of(path, number):
+        for number, row in enumerate(read_lines(folder, self.file), start=1):
+            with row_of(self.file, number):
                 key: str = row["image/key"]
                 captions = list(row[self.language][self.captions])
                 record = Record(
@@ -102,18 +100,13 @@ class CrossmodalCaptions:
             yield record
 
 
-def _captions(path: Path, language: str) -> Captions:
-    """One language of a file, which is read once for all of them."""
-    status = path.stat()
-    return _all(path, status.st_mtime_ns, status.st_size).get(language, {})
-
-
 @lru_cache(maxsize=1)
-def _all(path: Path, time: int, size: int) -> dict[str, Captions]:
-    return _read(path, None)
+def _all(folder: DataFolder, file: str) -> dict[str, Captions]:
+    """Captions of a file by language, read once for all of them."""
+    return _read(folder, file, None)
 
 
-def _read(path: Path, languages: tuple[str, ...] | None) -> dict[str, Captions]:
+def _read(folder: DataFolder, file: str, languages: tuple[str, ...] | None) -> dict[str, Captions]:
     """Captions by language and picture, in the order of the file; of the languages asked for, or of all."""
     found: dict[str, Captions] = {language: {} for language in languages or ()}
 
@@ -121,8 +114,8 @@ def _read(path: Path, languages: tuple[str, ...] | None) -> dict[str, Captions]:
         if languages is None or language in found:
             found.setdefault(language, {}).setdefault(picture, []).append(caption)
 
-    for number, row in json_lines(path):
-        with row_of(path, number):
+    for number, row in enumerate(read_lines(folder, file), start=1):
+        with row_of(file, number):
             _add_row(row, add)
     return found
 

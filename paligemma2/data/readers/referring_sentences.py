@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from paligemma2.data.readers.coco_pictures import coco_name
 from paligemma2.data.readers.data_folder import DataFolder
+from paligemma2.data.readers.json_files import read_mapping, row_of
 from paligemma2.data.readers.plain_pickle import read_plain_pickle
 from paligemma2.data.readers.records import Record
-from paligemma2.data.readers.row_files import read_rows, row_of
-from paligemma2.errors import DataError
+from paligemma2.errors import DataError, InputError
 from paligemma2.processing.coco_masks import coco_mask
 from paligemma2.processing.masks import mask_to_rle, rle_to_mask
 
@@ -32,21 +31,23 @@ class ReferringFiles:
 
     def sentences(self, folder: DataFolder) -> list[Row]:
         """The rows of the pickle: {ref_id, ann_id, image_id, split, sentences: [{sent_id, sent}]}."""
-        rows = read_plain_pickle(self.path(folder))
+        rows = read_plain_pickle(folder, self.pickle)
         if not isinstance(rows, list):
-            raise DataError(f"{self.path(folder)} holds no list", hint="is this the data set's own file?")
+            raise DataError(f"{self.pickle} holds no list", hint="is this the data set's own file?")
         return rows
 
-    def path(self, folder: DataFolder) -> Path:
-        """Of the pickle."""
-        return folder.file(f"{self.folder}/refs({self.partition}).p")
+    @property
+    def pickle(self) -> str:
+        """The name of the file with the sentences."""
+        return f"{self.folder}/refs({self.partition}).p"
 
     def objects(self, folder: DataFolder) -> "_Objects":
         """The annotations of COCO."""
-        path = folder.file(f"{self.folder}/instances.json")
-        images, annotations = read_rows(path, "images"), read_rows(path, "annotations")
-        with row_of(path, "of images or annotations"):
-            return _Objects({each["id"]: each for each in images}, {each["id"]: each for each in annotations})
+        name = f"{self.folder}/instances.json"
+        content = read_mapping(folder, name)
+        with row_of(name, "of images or annotations"):
+            images = {each["id"]: each for each in content["images"]}
+            return _Objects(images, {each["id"]: each for each in content["annotations"]})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +64,9 @@ class ReferringSentences:
 
     def read(self, folder: DataFolder) -> Iterator[Record]:
         """See `Reader.read`."""
-        objects, path = self.files.objects(folder), self.files.path(folder)
+        objects = self.files.objects(folder)
         for number, row in enumerate(self.files.sentences(folder)):
-            with row_of(path, number):
+            with row_of(self.files.pickle, number):
                 if row["split"] != self.split:
                     continue
                 thing, name = objects.fields(row["ann_id"]), objects.picture(folder, row["image_id"])
@@ -100,16 +101,15 @@ class ReferringPictures:
         sentences = [files.sentences(folder) for files in self.files]
         held_out = set[int]()
         for files, rows in zip(self.files, sentences, strict=True):
-            path = files.path(folder)
             for number, row in enumerate(rows):
-                with row_of(path, number):
+                with row_of(files.pickle, number):
                     if row["split"] != self.split:
                         held_out.add(row["image_id"])
         pictures: dict[int, _Picture] = {}
         for files, rows in zip(self.files, sentences, strict=True):
-            objects, path = files.objects(folder), files.path(folder)
+            objects = files.objects(folder)
             for number, row in enumerate(rows):
-                with row_of(path, number):
+                with row_of(files.pickle, number):
                     if row["image_id"] not in held_out:
                         picture = pictures.setdefault(row["image_id"], _Picture({}, {}, []))
                         picture.add(row, objects, folder)
@@ -156,7 +156,10 @@ class _Objects:
         image = self.images[thing["image_id"]]
         height, width = image["height"], image["width"]
         outline = thing["segmentation"]
-        mask = coco_mask(outline, height, width) if isinstance(outline, list) else rle_to_mask(outline)
+        try:
+            mask = coco_mask(outline, height, width) if isinstance(outline, list) else rle_to_mask(outline)
+        except InputError as error:
+            raise ValueError(error.message) from error
         x, y, box_width, box_height = thing["bbox"]
         box = [y / height, x / width, (y + box_height) / height, (x + box_width) / width]
         return {"box": box, "mask": dict(mask_to_rle(mask))}

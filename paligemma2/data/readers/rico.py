@@ -7,8 +7,9 @@ from typing import Any
 
 from paligemma2.data.pictures import picture_size
 from paligemma2.data.readers.data_folder import DataFolder
+from paligemma2.data.readers.json_files import read_json, row_of
 from paligemma2.data.readers.records import Record
-from paligemma2.data.readers.row_files import csv_rows, read_json, row_of, text_lines
+from paligemma2.data.readers.row_files import csv_rows, text_lines
 from paligemma2.data.rows import UnusableRow
 from paligemma2.errors import DataError
 from paligemma2.processing.image import open_image
@@ -31,14 +32,12 @@ class ScreenSummaries:
 
     def read(self, folder: DataFolder) -> Iterator[Record]:
         """See `Reader.read`."""
-        path = folder.file(self.file)
         captions: dict[int, list[str]] = {}
-        for number, row in csv_rows(path):
-            with row_of(path, number):
+        for number, row in csv_rows(folder, self.file):
+            with row_of(self.file, number):
                 captions.setdefault(int(row["screenId"]), []).append(row["summary"])
-        listed = folder.file(self.split)
-        for line, text in enumerate(text_lines(listed), start=1):
-            with row_of(listed, line):
+        for line, text in enumerate(text_lines(folder, self.split), start=1):
+            with row_of(self.split, line):
                 screen = int(text)
                 record = Record(
                     id=str(screen), pictures=(f"{screen}.jpg",), fields={"captions": captions[screen]}
@@ -60,37 +59,36 @@ class WidgetCaptions:
 
     def read(self, folder: DataFolder) -> Iterator[Record]:
         """See `Reader.read`."""
-        listed = set(text_lines(folder.file(self.split)))
-        path = folder.file(self.file)
-        for number, row in csv_rows(path):
-            with row_of(path, number):
+        listed = set(text_lines(folder, self.split))
+        # With its folders, a name leads to one of the many view hierarchies without a search.
+        above = next(iter(folder.names("combined/*.json")), "combined/").rpartition("/")[0]
+        for number, row in csv_rows(folder, self.file):
+            with row_of(self.file, number):
                 screen, node = row["screenId"], row["nodeId"]
                 if screen not in listed:
                     continue
                 record = Record(
                     id=f"{screen}_{node}",
-                    pictures=(_outlined(folder, screen, node),),
+                    pictures=(_outlined(folder, screen, node, f"{above}/{screen}.json"),),
                     fields={"captions": row["captions"].split("|")},
                     unit=screen,
                 )
             yield record
 
 
-def _outlined(folder: DataFolder, screen: str, node: str) -> EditedPicture | str:
+def _outlined(folder: DataFolder, screen: str, node: str, hierarchy: str) -> EditedPicture | str:
     """The screenshot with a box around a part; its name alone if it is not there."""
     name = f"{screen}.jpg"
     source = folder.image(name)
     if source is None:
         return name
-    assert isinstance(source, StoredPicture)
-    path = _hierarchy(folder, source, screen)
-    view = read_json(path)
-    with row_of(path, node):
+    view = read_json(folder, hierarchy)
+    with row_of(hierarchy, node):
         x_min, y_min, x_max, y_max = _part(view, node)["bounds"]
         height, width = _size(source)
         down, across = 1 / _CANVAS_HEIGHT, height / width / _CANVAS_HEIGHT
         box = Box(y_min=y_min * down, x_min=x_min * across, y_max=y_max * down, x_max=x_max * across)
-    return EditedPicture(source=source, outline=box)
+    return EditedPicture(source=name, outline=box)
 
 
 def _part(view: Mapping[str, Any], node: str) -> Mapping[str, Any]:
@@ -99,12 +97,6 @@ def _part(view: Mapping[str, Any], node: str) -> Mapping[str, Any]:
     for index in node.split(".")[1:]:
         part = part["children"][int(index)]
     return part
-
-
-def _hierarchy(folder: DataFolder, source: StoredPicture, screen: str) -> Path:
-    """The view hierarchy, which lies beside the screenshot as RICO unpacks it."""
-    beside = Path(source).with_suffix(".json") if isinstance(source, str | Path) else None
-    return beside if beside is not None and beside.is_file() else folder.file(f"combined/{screen}.json")
 
 
 def _size(source: StoredPicture) -> tuple[int, int]:

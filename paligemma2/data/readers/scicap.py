@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from paligemma2.data.readers.data_folder import DataFolder
+from paligemma2.data.readers.json_files import read_json, read_list, row_of
 from paligemma2.data.readers.records import Record
-from paligemma2.data.readers.row_files import read_json, row_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,14 +24,14 @@ class SciCapFigures:
 
     def read(self, folder: DataFolder) -> Iterator[Record]:
         """See `Reader.read`."""
-        path = folder.file(f"List-of-Files-for-Each-Experiments/{self.experiment}/{self.split}/file_idx.json")
-        texts = path.parents[4] / "SciCap-Caption-All" / self.split
-        for number, name in enumerate(read_json(path)):
-            with row_of(path, number):
+        listed = f"List-of-Files-for-Each-Experiments/{self.experiment}/{self.split}/file_idx.json"
+        # With its folders, a name leads to one of the 400,000 files without a search.
+        above = next(iter(folder.names(listed)), listed).removesuffix(listed)
+        for number, name in enumerate(read_list(folder, above + listed)):
+            with row_of(listed, number):
                 figure = name.removesuffix(".png")
-                text = texts / f"{figure}.json"
-                content = read_json(text)
-                with row_of(text, figure):
-                    caption = content[self.caption]["caption"]
-                record = Record(id=figure, pictures=(name,), fields={"caption": caption})
-            yield record
+            text = f"{above}SciCap-Caption-All/{self.split}/{figure}.json"
+            content = read_json(folder, text)
+            with row_of(text, figure):
+                caption = content[self.caption]["caption"]
+            yield Record(id=figure, pictures=(name,), fields={"caption": caption})

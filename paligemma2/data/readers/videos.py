@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from paligemma2.data.readers.data_folder import DataFolder
+from paligemma2.data.readers.json_files import read_list, read_mapping, row_of
 from paligemma2.data.readers.records import Record, VideoPart
-from paligemma2.data.readers.row_files import read_json, read_rows, row_of, text_lines
+from paligemma2.data.readers.row_files import text_lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +32,10 @@ class VideoRows:
 
     def read(self, folder: DataFolder) -> Iterator[Record]:
         """See `Reader.read`."""
-        path = folder.file(self.file)
-        answers = _by_question(folder.file(self.answers)) if self.answers else {}
-        names = _renamed(folder.file(self.names)) if self.names else {}
-        for number, row in enumerate(read_rows(path)):
-            with row_of(path, number):
+        answers = _by_question(folder, self.answers) if self.answers else {}
+        names = _renamed(folder, self.names) if self.names else {}
+        for number, row in enumerate(read_list(folder, self.file)):
+            with row_of(self.file, number):
                 fields = {**row, **answers[row["question_id"]]} if self.answers else row
                 name = self.video.format_map(row)
                 record = Record(
@@ -62,13 +61,12 @@ class VideoSentences:
 
     def read(self, folder: DataFolder) -> Iterator[Record]:
         """See `Reader.read`."""
-        path = folder.file(self.file)
         captions: dict[str, list[str]] = {}
-        for number, row in enumerate(read_rows(path, "sentences")):
-            with row_of(path, f"{number} of sentences"):
+        for number, row in enumerate(read_list(folder, self.file, "sentences")):
+            with row_of(self.file, f"{number} of sentences"):
                 captions.setdefault(row["video_id"], []).append(row["caption"])
-        for number, row in enumerate(read_rows(path, "videos")):
-            with row_of(path, f"{number} of videos"):
+        for number, row in enumerate(read_list(folder, self.file, "videos")):
+            with row_of(self.file, f"{number} of videos"):
                 if row["split"] != self.split:
                     continue
                 name = row["video_id"]
@@ -88,12 +86,8 @@ class VideoSegments:
 
     def read(self, folder: DataFolder) -> Iterator[Record]:
         """See `Reader.read`."""
-        path = folder.file(self.file)
-        content = read_json(path)
-        with row_of(path, "of videos"):
-            rows = list(content.items())
-        for name, row in rows:
-            with row_of(path, name):
+        for name, row in read_mapping(folder, self.file).items():
+            with row_of(self.file, name):
                 parts = list(zip(row["timestamps"], row["sentences"], strict=True))
                 records = [_segment(folder, name, start, end, text) for (start, end), text in parts]
             yield from records
@@ -114,19 +108,19 @@ def _there(folder: DataFolder, *names: str) -> str:
     return next((way for way in ways if folder.video(way) is not None), names[0])
 
 
-def _by_question(path: Path) -> dict[str, Mapping[str, Any]]:
+def _by_question(folder: DataFolder, file: str) -> dict[str, Mapping[str, Any]]:
     found: dict[str, Mapping[str, Any]] = {}
-    for number, row in enumerate(read_rows(path)):
-        with row_of(path, number):
+    for number, row in enumerate(read_list(folder, file)):
+        with row_of(file, number):
             found[row["question_id"]] = row
     return found
 
 
-def _renamed(path: Path) -> dict[str, str]:
+def _renamed(folder: DataFolder, file: str) -> dict[str, str]:
     """From the second name of a line to the first."""
     found = {}
-    for number, line in enumerate(text_lines(path), start=1):
-        with row_of(path, number):
-            file, name = line.split()
-            found[name] = file
+    for number, line in enumerate(text_lines(folder, file), start=1):
+        with row_of(file, number):
+            clip, name = line.split()
+            found[name] = clip
     return found

@@ -36,13 +36,12 @@ def test_training_has_a_row_for_each_picture_with_its_languages() -> None:
     assert rows[0].variants[2][0]["captions"] == ["一只 狗 在 草地 上 奔跑 0", "一只 狗 在 草地 上 奔跑 1"]
 
 
-def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
+def test_another_folder_is_another_file(tmp_path: Path) -> None:
     row = {"image_id": "7_0", "trg_lang": "de", "caption_tokenized": "a", "translation_tokenized": "b"}
-    folder = folder_of(tmp_path, {DEV: json.dumps(row)})
     reader = TranslatedCaptions(file=DEV, language="de")
-    assert [each.fields["captions"] for each in read(reader, folder)] == [["b"]]
-    folder_of(tmp_path, {DEV: json.dumps({**row, "translation_tokenized": "other"})})
-    assert [each.fields["captions"] for each in read(reader, folder)] == [["other"]]
+    for text in ("b", "other"):
+        folder = folder_of(tmp_path / text, {DEV: json.dumps({**row, "translation_tokenized": text})})
+        assert [each.fields["captions"] for each in read(reader, folder)] == [[text]]
 
 
 def test_captions_are_not_tokenised() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from paligemma2.data.readers.data_folder import DataFolder
 from paligemma2.data.readers.plain_pickle import read_plain_pickle
 from paligemma2.errors import DataError
 
@@ -26,6 +27,10 @@ class Malicious:
         return os.mkdir, (str(self.place),)
 
 
+def read_it(path: Path) -> Any:
+    return read_plain_pickle(DataFolder(path.parent), path.name)
+
+
 def written(path: Path, value: Any, protocol: int = 2) -> Path:
     path.write_bytes(pickle.dumps(value, protocol=protocol))
     return path
@@ -34,16 +39,16 @@ def written(path: Path, value: Any, protocol: int = 2) -> Path:
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_plain_values_are_read(tmp_path: Path, protocol: int) -> None:
     if protocol >= 4:
-        assert read_plain_pickle(written(tmp_path / "a.p", PLAIN, protocol)) == PLAIN
+        assert read_it(written(tmp_path / "a.p", PLAIN, protocol)) == PLAIN
     else:
         value = [{**PLAIN[0], "b": {1, 2}}]
-        assert read_plain_pickle(written(tmp_path / "a.p", value, protocol)) == value
+        assert read_it(written(tmp_path / "a.p", value, protocol)) == value
 
 
 @pytest.mark.parametrize("content", PYTHON_2)
 def test_texts_of_python_2_are_latin_1(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.p").write_bytes(content)
-    assert read_plain_pickle(tmp_path / "a.p") == [{"sent": "café", "raw": "café"}]
+    assert read_it(tmp_path / "a.p") == [{"sent": "café", "raw": "café"}]
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -51,7 +56,7 @@ def test_a_malicious_file_does_nothing(tmp_path: Path, protocol: int) -> None:
     made = tmp_path / "made"
     path = written(tmp_path / "a.p", [{"sent": Malicious(made)}], protocol)
     with pytest.raises(DataError, match=r"a\.p is not read: it holds (posix|nt)\.mkdir"):
-        read_plain_pickle(path)
+        read_it(path)
     assert not made.exists()
     pickle.loads(path.read_bytes())
     assert made.exists()
@@ -62,7 +67,7 @@ def test_a_malicious_file_does_nothing(tmp_path: Path, protocol: int) -> None:
 )
 def test_other_objects_are_refused(tmp_path: Path, value: Any) -> None:
     with pytest.raises(DataError, match="is not read: it holds"):
-        read_plain_pickle(written(tmp_path / "a.p", [value]))
+        read_it(written(tmp_path / "a.p", [value]))
 
 
 @pytest.mark.parametrize(
@@ -79,13 +84,13 @@ def test_other_objects_are_refused(tmp_path: Path, value: Any) -> None:
 def test_programs_are_refused(tmp_path: Path, program: bytes) -> None:
     (tmp_path / "a.p").write_bytes(program)
     with pytest.raises(DataError, match="is not read"):
-        read_plain_pickle(tmp_path / "a.p")
+        read_it(tmp_path / "a.p")
 
 
 def test_damaged_and_missing_files_are_told(tmp_path: Path) -> None:
     path = written(tmp_path / "a.p", PLAIN)
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(DataError, match="cannot be read"):
-        read_plain_pickle(path)
-    with pytest.raises(DataError, match="cannot be read"):
-        read_plain_pickle(tmp_path / "none.p")
+        read_it(path)
+    with pytest.raises(DataError, match=r"none\.p is not there"):
+        read_it(tmp_path / "none.p")

@@ -23,5 +23,5 @@ def test_a_figure_without_its_text_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Figure2-1\.json, .* no field '1-lowercase"):
         read(SciCapFigures(split="test"), DataFolder(tmp_path))
     text.unlink()
-    with pytest.raises(DataError, match=r"Figure2-1\.json cannot be read"):
+    with pytest.raises(DataError, match=r"Figure2-1\.json is not there"):
         read(SciCapFigures(split="test"), DataFolder(tmp_path))
