@@ -21,7 +21,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of a benchmark of one file and one folder, and nothing else, in a folder beside the package's."""
+    """The name of a benchmark of one file and one folder, and nothing else, beside those of the package."""
     (tmp_path / "tasks").mkdir()
     (task,) = blocks("python")
     (tmp_path / "tasks" / "colours.py").write_text(task)
