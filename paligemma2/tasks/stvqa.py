@@ -55,8 +55,8 @@ TASK = Task(
     submission="stvqa",
     miniature="read",
     notes=(
-        "Validation pictures are those in `stvqa_val_images.txt`, a `file_path` on each line, if it exists; "
-        "otherwise a tenth of the pictures is drawn by their names.",
+        "Validation pictures are those of `stvqa_val_images.txt`, one `file_path` a line, if it is there, "
+        "or a tenth of the pictures is drawn by their names.",
         "The counts of the paper's split equal those of the M4C files in mmf, which is a likely source.",
     ),
 )
