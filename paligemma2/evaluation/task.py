@@ -28,12 +28,15 @@ class Row:
         splits: keys of `Task.splits`, maybe with a part, "val[-10240:]"; the number is the mean of theirs.
         metric: how each split is scored.
         published: the card's number in each of `COLUMNS` (PaliGemma 2, arXiv:2412.03555, table 13).
+        num_examples: of all its splits together, as the paper or the data set counts them; None where no
+            source says. Decides nothing: plans and notes on coverage are made of it.
     """
 
     title: str
     splits: tuple[str, ...]
     metric: Metric
     published: Published = (None,) * 6
+    num_examples: int | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class Task:
         submission: key of `evaluation.submissions.WRITERS`, what the server takes; "" for none.
         miniature: key of the kind of content that `paligemma2 data make` draws for it.
         notes: what else is known or in doubt, for `docs/benchmarks.md`.
+        num_train: examples of `train`, as the paper counts them; None where no source says. Decides nothing.
 
     Raises:
         ConfigError: it contradicts itself.
@@ -125,6 +129,7 @@ class Task:
     submission: str = ""
     miniature: str = ""
     notes: tuple[str, ...] = field(default=())
+    num_train: int | None = None
 
     def __post_init__(self) -> None:
         name = self.title
