@@ -68,7 +68,7 @@ def report_page(table: CardTable, tasks: Mapping[str, Task], *, num_samples: int
         sections=(),
         table=table,
         tiles=list(_tiles(table)),
-        how_to_read=HOW_TO_READ,
+        how_to_read=HOW_TO_READ.replace("95 %", "95\u00a0%"),
         shown=list(_shown(table, tasks, num_samples)),
         is_open=sum(1 for _ in table.numbers) <= _FEW_ROWS,
         mark=lambda number: _mark(number, scale),
@@ -137,7 +137,7 @@ def _facts(row: CardRow, number: Number, task: Task | None) -> Iterator[tuple[st
     if "hash" in result.protocol:
         yield "protocol", str(result.protocol["hash"])
     if result.seconds:
-        yield "seconds of the task", f"{result.seconds:,.0f}"
+        yield "seconds", f"{result.seconds:,.0f}"
     if result.date:
         yield "date", result.date
     if result.versions:
