@@ -70,9 +70,9 @@ def save_drawing(path: Path, colour: str = "teal", size: tuple[int, int] = (320,
     return path
 
 
-def task_with(title: str = "Colours (val)", **changes: Any) -> Task:
+def task_with(row_title: str = "Colours (val)", /, **changes: Any) -> Task:
     """The small task with numbers of the card."""
-    row = Row(title=title, splits=("val",), metric=EQUAL, published=PUBLISHED, num_examples=6)
+    row = Row(title=row_title, splits=("val",), metric=EQUAL, published=PUBLISHED, num_examples=6)
     return small_task(**{"rows": (row,), **changes})
 
 

@@ -17,6 +17,7 @@ from paligemma2.cli.convert import convert
 from paligemma2.cli.data import data
 from paligemma2.cli.demo import demo
 from paligemma2.cli.inspect import inspect
+from paligemma2.cli.plan import plan
 from paligemma2.cli.predict import predict
 from paligemma2.cli.pretrain import pretrain
 from paligemma2.cli.report import report
@@ -36,6 +37,7 @@ app = typer.Typer(
 for _command in (predict, transfer, sweep, report, inspect, convert, demo, pretrain, bench):
     app.command()(_command)
 app.add_typer(data, name="data")
+app.add_typer(plan, name="plan")
 
 
 @app.callback()

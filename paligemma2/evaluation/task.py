@@ -84,6 +84,7 @@ class Task:
         transfer_from: name of the task whose model a zero-shot task is asked of.
         beams: how many answers are kept side by side; 1 is greedy.
         frames: of videos.
+        num_pictures: of each example, where it is no video.
         antialias: whether pictures are averaged when they shrink, in evaluation.
         train_antialias: in training; None is as in evaluation.
         final_cap: soft-cap of the output logits; None is without, as in the paper's transfers.
@@ -117,6 +118,7 @@ class Task:
     transfer_from: str = ""
     beams: int = 1
     frames: Frames | None = None
+    num_pictures: int = 1
     antialias: bool = True
     train_antialias: bool | None = None
     final_cap: float | None = None
