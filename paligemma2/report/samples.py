@@ -3,6 +3,7 @@
 import heapq
 import json
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,14 +17,16 @@ from paligemma2.data.readers.data_folder import VIDEO_SUFFIXES
 from paligemma2.drawing.sheet import thumbnail
 from paligemma2.errors import DataError, PaliGemmaError
 from paligemma2.evaluation.result import RowResult
-from paligemma2.processing.image import open_image
+from paligemma2.processing.image import MAX_FILE_BYTES, open_image
 from paligemma2.processing.parsing import parse_answer
 from paligemma2.processing.video import read_clip
-from paligemma2.types import Clip, FilePart, ImageSource
+from paligemma2.types import Clip, FilePart
 
 _SIDE = 320
 _ANSWERS_SHOWN = 4
 _FRAME_SIZE = 448
+_PART = re.compile(r"(?P<path>.+):(?P<offset>\d+)\+(?P<size>\d+)")
+_CLIP = re.compile(r"(?P<path>.+) \[(?P<start>[\d.]+)-[\d.]*\]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +70,8 @@ def worst_samples(folder: Path, row: RowResult, count: int) -> list[Sample]:
 
 def prediction_file(split: str) -> str:
     """The name of the file that the predictions of a split are in."""
-    return f"{re.sub(r'[^0-9A-Za-z_-]+', '_', split).strip('_')}.jsonl"
+    plain = split.replace(":", "to").replace("+", "and")
+    return re.sub(r"[^\w.%-]+", "_", plain).strip("_") + ".jsonl"
 
 
 def _scored(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -112,25 +116,36 @@ def _counted(answers: tuple[str, ...]) -> tuple[str, ...]:
 
 def _picture(image: object, prediction: str) -> Image.Image | None:
     try:
-        opened = _opened(image)
-    except PaliGemmaError:
+        opened = _opened(str(image))
+    except (PaliGemmaError, OSError, zlib.error):
         return None
     found = parse_answer(prediction).detections
     return thumbnail(opened, found, labels=[each.label for each in found], side=_SIDE)
 
 
-def _opened(image: object) -> Image.Image:
-    """The picture, or the first frame of the video, that a line of predictions names."""
-    if isinstance(image, Mapping) and "source" in image:
-        return _first_frame(Clip(**{**image, "num_frames": 1}))
-    source: ImageSource = (
-        FilePart(**{**image, "path": Path(image["path"])}) if isinstance(image, Mapping) else str(image)
-    )
-    if isinstance(source, str) and Path(source).suffix.lower() in VIDEO_SUFFIXES:
-        return _first_frame(Clip(source, num_frames=1))
-    return open_image(source)
+def _opened(name: str) -> Image.Image:
+    """The picture, or the first frame of the video, that a line of predictions names.
 
-
-def _first_frame(clip: Clip) -> Image.Image:
-    pixels = (read_clip(clip, _FRAME_SIZE)[0].transpose(1, 2, 0) + 1) * 127.5
+    A name is a path; `path:offset+size` for a part of a file; and `path [start-end]` for a part of a video.
+    """
+    if (part := _PART.fullmatch(name)) is not None:
+        return _opened_part(FilePart(Path(part["path"]), int(part["offset"]), int(part["size"])))
+    clip = _CLIP.fullmatch(name)
+    path, start = (clip["path"], float(clip["start"])) if clip is not None else (name, 0.0)
+    if Path(path).suffix.lower() not in VIDEO_SUFFIXES:
+        return open_image(path)
+    pixels = (read_clip(Clip(path, num_frames=1, start=start), _FRAME_SIZE)[0].transpose(1, 2, 0) + 1) * 127.5
     return Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
+
+
+def _opened_part(part: FilePart) -> Image.Image:
+    """A part of an archive may be compressed as in zip files, which its name does not tell."""
+    try:
+        return open_image(part)
+    except PaliGemmaError:
+        with part.path.open("rb") as file:
+            file.seek(part.offset)
+            inflated = zlib.decompressobj(wbits=-zlib.MAX_WBITS).decompress(
+                file.read(part.size), MAX_FILE_BYTES
+            )
+        return open_image(inflated)
