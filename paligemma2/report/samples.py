@@ -1,21 +1,20 @@
 """Examples of a run with their pictures and answers, the worst first."""
 
 import heapq
-import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from paligemma2.data.readers.data_folder import VIDEO_SUFFIXES
 from paligemma2.drawing.sheet import thumbnail
-from paligemma2.errors import DataError, PaliGemmaError
+from paligemma2.errors import PaliGemmaError
+from paligemma2.evaluation.predictions import SUFFIX, Prediction, read_predictions, slug
 from paligemma2.evaluation.result import RowResult
 from paligemma2.processing.image import MAX_FILE_BYTES, open_image
 from paligemma2.processing.parsing import parse_answer
@@ -63,45 +62,33 @@ def worst_samples(folder: Path, row: RowResult, count: int) -> list[Sample]:
     Raises:
         DataError: a file of predictions is damaged.
     """
-    lines = (line for split in row.splits for line in _scored(folder / prediction_file(split)))
-    worst = heapq.nsmallest(count, lines, key=lambda line: (line["score"], -(line.get("log_prob") or 0.0)))
-    return [_sample(line) for line in worst]
+    lines = (line for split in row.splits for line in _scored(folder / f"{slug(split)}{SUFFIX}"))
+    return [_sample(line) for line in heapq.nsmallest(count, lines, key=_rank)]
 
 
-def prediction_file(split: str) -> str:
-    """The name of the file that the predictions of a split are in."""
-    plain = split.replace(":", "to").replace("+", "and")
-    return re.sub(r"[^\w.%-]+", "_", plain).strip("_") + ".jsonl"
+def _scored(path: Path) -> Iterator[Prediction]:
+    """The predictions with a score; none where there is no file, since a result may travel without."""
+    if path.is_file():
+        yield from (line for line in read_predictions(path).lines if line.score is not None)
 
 
-def _scored(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The lines with a score; none where there is no file, since a result may travel without."""
-    if not path.is_file():
-        return
-    with path.open(encoding="utf-8") as file:
-        for number, text in enumerate(file, 1):
-            try:
-                line = json.loads(text)
-                if line.get("score") is not None:
-                    yield line
-            except (ValueError, AttributeError) as error:
-                raise DataError(f"{path}, line {number}: {error}", hint="evaluate again") from error
+def _rank(line: Prediction) -> tuple[float, float]:
+    return (line.score or 0.0, -line.log_prob)
 
 
-def _sample(line: Mapping[str, Any]) -> Sample:
-    images = line.get("images") or ()
-    picture = _picture(images[0], line["prediction"]) if images else None
-    lines = [f"the first of {len(images)} pictures"] if len(images) > 1 else []
-    if images and picture is None:
+def _sample(line: Prediction) -> Sample:
+    picture = _picture(line.images[0], line.prediction) if line.images else None
+    lines = [f"the first of {len(line.images)} pictures"] if len(line.images) > 1 else []
+    if line.images and picture is None:
         lines.append("the picture cannot be read any more")
-    if line.get("finish_reason") == "length":
+    if line.finish_reason == "length":
         lines.append("the answer was cut at its longest length")
     return Sample(
-        id=str(line["id"]),
-        prompt=line["prompt"],
-        prediction=line["prediction"],
-        answers=_counted(line.get("answers") or ()),
-        score=float(line["score"]),
+        id=line.id,
+        prompt=line.prompt,
+        prediction=line.prediction,
+        answers=_counted(line.answers),
+        score=line.score or 0.0,
         picture=picture,
         lines=tuple(lines),
     )
@@ -114,9 +101,9 @@ def _counted(answers: tuple[str, ...]) -> tuple[str, ...]:
     return (*shown, f"and {more} more") if more else tuple(shown)
 
 
-def _picture(image: object, prediction: str) -> Image.Image | None:
+def _picture(image: str, prediction: str) -> Image.Image | None:
     try:
-        opened = _opened(str(image))
+        opened = _opened(image)
     except (PaliGemmaError, OSError, zlib.error):
         return None
     found = parse_answer(prediction).detections

@@ -1,4 +1,3 @@
-import json
 import zlib
 from pathlib import Path
 
@@ -91,6 +90,7 @@ def test_lines_without_a_score_and_missing_files_give_nothing(tmp_path: Path) ->
 
 
 def test_a_damaged_file_is_named_with_its_line(tmp_path: Path) -> None:
-    (tmp_path / "val.jsonl").write_text(json.dumps({"protocol": {}}) + "\n{half")
-    with pytest.raises(DataError, match=r"val\.jsonl, line 2"):
+    path = save_predictions(tmp_path / "val.jsonl", LINES)
+    path.write_text(path.read_text(encoding="utf-8") + "{half\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"val\.jsonl, line 5"):
         worst_samples(tmp_path, small_row(), 3)
