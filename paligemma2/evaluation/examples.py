@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from paligemma2.data.readers.data_folder import DataFolder
@@ -13,7 +13,7 @@ from paligemma2.evaluation.mask_codes import with_mask_codes
 from paligemma2.evaluation.targets import ObjectTokens
 from paligemma2.evaluation.task import Task, parse_splits
 from paligemma2.metrics.scores import Reference
-from paligemma2.types import Clip, Example, ImageSource, Variant
+from paligemma2.types import Clip, EditedPicture, Example, ImageSource, Variant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ def read_examples(
         pictures = [_found(task, picture, folder) for picture in record.pictures]
         if all(picture is not None for picture in pictures):
             found = tuple(picture for picture in pictures if picture is not None)
-            examples.append(_example(task, record, found))
+            examples.append(_example(task, record, found, has_answers=split != task.test_split))
         else:
             missing |= {
                 _name(name): None
@@ -85,7 +85,7 @@ def read_examples(
         first = next(iter(missing), "no rows at all")
         raise DataError(
             f"{folder.root}: none of the pictures of {split!r} is there (the first: {first})",
-            hint="put the pictures, or their archives, into the folder of the data set",
+            hint=folder.notice or "put the pictures, or their archives, into the folder of the data set",
         )
     return TaskExamples(examples=tuple(examples), missing=tuple(missing), num_rows=num_rows)
 
@@ -118,6 +118,9 @@ def _records(task: Task, split: str, folder: DataFolder) -> Iterator[Record]:
 def _found(task: Task, picture: Picture, folder: DataFolder) -> ImageSource | Clip | None:
     if isinstance(picture, str):
         return folder.image(picture)
+    if isinstance(picture, EditedPicture) and isinstance(picture.source, str):
+        source = folder.image(picture.source)
+        return None if source is None else replace(picture, source=source)
     if not isinstance(picture, VideoPart):
         return picture
     path = folder.video(picture.name)
@@ -128,18 +131,28 @@ def _found(task: Task, picture: Picture, folder: DataFolder) -> ImageSource | Cl
 
 
 def _name(picture: Picture) -> str:
+    if isinstance(picture, EditedPicture):
+        return str(picture.source)
     return picture.name if isinstance(picture, VideoPart) else str(picture)
 
 
-def _example(task: Task, record: Record, images: tuple[ImageSource | Clip, ...]) -> EvaluationExample:
-    suffixes = task.suffix(record.fields)
-    answers = suffixes if task.references is None else task.references(record.fields)
-    meta = {name: record.fields[name] for name in task.meta}
+def _example(
+    task: Task, record: Record, images: tuple[ImageSource | Clip, ...], *, has_answers: bool
+) -> EvaluationExample:
+    try:
+        suffixes = task.suffix(record.fields) if has_answers else ()
+        answers = suffixes if task.references is None or not has_answers else task.references(record.fields)
+        meta = {name: record.fields[name] for name in task.meta if has_answers}
+    except (LookupError, TypeError) as error:
+        raise DataError(
+            f"{task.title}: row {record.id} has no right answer, or not where it should be ({error!r})",
+            hint="is this the data set's own file, of a split with answers?",
+        ) from error
     return EvaluationExample(
         example=Example(
             images=images,
             prefix=prompt_of(task, record),
-            suffix=suffixes[0],
+            suffix=suffixes[0] if suffixes else None,
             answers=suffixes if len(suffixes) > 1 else (),
             variants=tuple(_variant(task, record, ways) for ways in record.variants),
             id=record.id,

@@ -1,5 +1,6 @@
 """From the fields of a row to its right answers."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -24,18 +25,72 @@ class Field:
         name: of the field.
         item: the key under which each item of the list has its text; "" where items are texts.
         lower: in lower case.
+        skip_empty: leave out empty texts.
     """
 
     name: str
     item: str = ""
     lower: bool = False
+    skip_empty: bool = False
 
     def __call__(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
         """See `Target`."""
         value = fields[self.name]
         items = value if isinstance(value, list | tuple) else [value]
         texts = (str(each[self.item] if self.item else each) for each in items)
-        return tuple(text.lower() if self.lower else text for text in texts)
+        return tuple(text.lower() if self.lower else text for text in texts if text or not self.skip_empty)
+
+
+@dataclass(frozen=True)
+class Text:
+    """One text made of fields, "The answer is {letter}."."""
+
+    text: str
+
+    def __call__(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
+        """See `Target`."""
+        return (self.text.format_map(fields),)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The right one of several options.
+
+    Attributes:
+        options: the field with the list of them.
+        index: the field with the number of the right one, from 0.
+    """
+
+    options: str
+    index: str
+
+    def __call__(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
+        """See `Target`."""
+        return (str(fields[self.options][int(fields[self.index])]),)
+
+
+@dataclass(frozen=True)
+class AnyOrder:
+    """Answers of which some are lists with ", " between: these in every order of their parts.
+
+    big_vision's InfographicVQA has its validation answers so (`datasets/infovqa/infovqa.py`).
+
+    Attributes:
+        answers: gives them as they are written.
+        most: longer lists stay as they are, for the orders of more would fill the memory.
+    """
+
+    answers: Target
+    most: int = 8
+
+    def __call__(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
+        """See `Target`."""
+        found: list[str] = []
+        for answer in self.answers(fields):
+            parts = answer.split(", ")
+            orders = itertools.permutations(parts) if len(parts) <= self.most else [parts]
+            found += (", ".join(order) for order in orders)
+        return tuple(found)
 
 
 @dataclass(frozen=True)
