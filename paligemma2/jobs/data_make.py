@@ -3,17 +3,22 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import Formatter
 
 from paligemma2 import tasks
 from paligemma2.checkpoint.atomic import new_folder
 from paligemma2.data.miniatures.content import Content
 from paligemma2.data.miniatures.kinds import draw_contents
-from paligemma2.data.miniatures.write import write_miniature
+from paligemma2.data.miniatures.row_names import AnswerField, RowNames
+from paligemma2.data.miniatures.write import shared_file, write_miniature
 from paligemma2.data.readers.records import Reader
 from paligemma2.errors import ConfigError, InputError
+from paligemma2.evaluation.targets import Field
 from paligemma2.evaluation.task import Task, parse_splits
 
 ALL = "all"
+_DERIVED = ("options", "context", "language")
+"""Fields of prompts that readers make."""
 _APART = 100_000
 """How far the numbers of the contents of two splits are from each other, so that no two share a picture."""
 
@@ -94,21 +99,35 @@ def make(task: Task, *, name: str, folder: Path, config: DataMakeConfig) -> Made
     """Make the miniature of one task in a new folder, for every split that it names."""
     if not task.miniature:
         raise ConfigError(f"{name} names no kind of miniature", hint="give `miniature` in the task")
-    splits = tuple(_drawn(task, config))
+    splits = tuple(_drawn(task, name, config))
     with new_folder(folder) as unfinished:
-        write_miniature(unfinished, ((reader, contents) for _, reader, contents in splits))
+        pairs = [(reader, contents) for _, reader, contents in splits]
+        write_miniature(unfinished, pairs, _names(task))
     counts = {split: len(contents) for split, _, contents in splits}
     return MadeMiniature(task=name, folder=folder, splits=counts)
 
 
-def _drawn(task: Task, config: DataMakeConfig) -> Iterator[tuple[str, Reader, Sequence[Content]]]:
-    scored = {part.name for row in task.rows for split in row.splits for part in parse_splits(split)}
+def _drawn(task: Task, name: str, config: DataMakeConfig) -> Iterator[tuple[str, Reader, Sequence[Content]]]:
+    named = [*(split for row in task.rows for split in row.splits), *filter(None, [task.test_split])]
+    scored = {part.name for split in named for part in parse_splits(split)}
     seen: list[Reader] = []
-    for place, (split, reader) in enumerate(task.splits.items()):
+    places: dict[str, int] = {}
+    for split, reader in task.splits.items():
         if reader in seen:  # another name for the same rows
             continue
         seen.append(reader)
         count = config.examples if split in scored else config.training_examples or config.examples
-        first = 1 + place * _APART
-        contents = tuple(draw_contents(task.miniature, seed=config.seed, first=first, count=count))
-        yield split, reader, contents
+        first = 1 + _APART * places.setdefault(shared_file(reader) or split, len(places))
+        contents = draw_contents(task.miniature, seed=f"{name} {config.seed}", first=first, count=count)
+        yield split, reader, tuple(contents)
+
+
+def _names(task: Task) -> RowNames:
+    """The field of the prompt that is no part of its form, and the fields of right answers."""
+    asked = [name for _, name, _, _ in Formatter().parse(task.prefix) if name and name not in _DERIVED]
+    answers = [
+        AnswerField(name=target.name, item=target.item)
+        for target in (task.suffix, task.references)
+        if isinstance(target, Field)
+    ]
+    return RowNames(question=asked[0] if asked else "question", answers=tuple(answers))

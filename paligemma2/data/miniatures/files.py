@@ -56,8 +56,10 @@ class Files:
         """Write a picture, as JPEG, PNG or GIF by the ending of its name; once for each name."""
         path = self._path(name)
         if not path.exists():
-            # Quality is for JPEG alone; other formats do not look at it.
-            Image.fromarray(pixels).save(path, quality=95, subsampling=0)
+            if path.suffix in (".jpg", ".jpeg"):
+                Image.fromarray(pixels).save(path, quality=95, subsampling=0)
+            else:
+                Image.fromarray(pixels).save(path)
 
     def video(self, name: str, frames: Sequence[Pixels]) -> None:
         """Write a video of `FRAMES_PER_SECOND`; once for each name.

@@ -25,7 +25,7 @@ KINDS: Mapping[str, Callable[[random.Random, int], Content]] = {
 }
 
 
-def draw_contents(kind: str, *, seed: int, first: int, count: int) -> Iterator[Content]:
+def draw_contents(kind: str, *, seed: int | str, first: int, count: int) -> Iterator[Content]:
     """Contents number `first`, `first` + 1, ...
 
     The same arguments give the same contents; another number or seed gives another scene, none of which
@@ -33,7 +33,7 @@ def draw_contents(kind: str, *, seed: int, first: int, count: int) -> Iterator[C
 
     Args:
         kind: one of `KINDS`.
-        seed: of all of them.
+        seed: of all of them; as text, it may name what they are for.
         first: from 1.
         count: how many.
 

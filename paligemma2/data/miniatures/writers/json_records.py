@@ -1,42 +1,80 @@
-"""A JSON file that is a list of objects, or holds one."""
+"""JSON files with an object for each row: as a list, on lines, or by their names."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from string import Formatter
 from typing import Any
 
-from paligemma2.data.miniatures.content import Content
-from paligemma2.data.miniatures.files import Files, Rows
-from paligemma2.data.readers.json_records import JsonRecords
+from paligemma2.data.miniatures.content import Asked, Content
+from paligemma2.data.miniatures.files import Files, Rows, json_lines
+from paligemma2.data.miniatures.row_names import AnswerField, RowNames
+from paligemma2.data.readers.json_records import JsonRecords, picture_names
+
+_PEOPLE = 10
+_MOST_QUESTIONS = 10
 
 
-def write(files: Files, reader: JsonRecords, contents: Sequence[Content]) -> None:
+def write(files: Files, reader: JsonRecords, contents: Sequence[Content], names: RowNames) -> None:
     """One row for each question, or for each picture that is only described."""
-    rows = rows_in(files, reader.file, reader.rows)
+    table = files.table(reader.file) if reader.layout == "mapping" else {}
+    lines = json_lines if reader.layout == "lines" else None
+    rows = [] if reader.layout == "mapping" else rows_in(files, reader.file, reader.rows, lines)
     for content in contents:
-        name = f"{content.number:012d}.jpg"
-        files.picture(f"images/{name}", content.pictures[0])
-        for place, fields in enumerate(fields_of(content)):
-            number = {reader.id: content.number * 10 + place} if reader.id else {}
-            rows.append({**number, reader.image: name, **fields, **reader.where})
+        pictures = _picture_fields(reader.image, content)
+        for name, pixels in zip(picture_names(reader.image, pictures), content.pictures, strict=True):
+            files.picture(f"images/{name if Path(name).suffix else f'{name}.jpg'}", pixels)
+        for place, fields in enumerate(_fields(reader, content, names)):
+            number = content.number * _MOST_QUESTIONS + place
+            row = {**pictures, **fields, **reader.where}
+            table[str(number)] = row
+            rows.append({reader.id: number, **row} if reader.id else row)
 
 
-def rows_in(files: Files, name: str, place: str) -> Rows:
+def rows_in(files: Files, name: str, place: str, encode: Any = None) -> Rows:
     """The list that a JSON file is, or that it has at a place."""
     if not place:
-        return files.rows(name)
+        return files.rows(name, encode)
     rows: Rows = files.table(name).setdefault(place, [])
     return rows
 
 
-def fields_of(content: Content) -> list[dict[str, Any]]:
-    """The plain fields of each question about a picture, or of its captions."""
+def _picture_fields(image: str | tuple[str, ...], content: Content) -> dict[str, Any]:
+    """The fields that name the pictures: the names, or what names are made of ("{image_id:012d}.jpg")."""
+    fields: dict[str, Any] = {}
+    for side, text in enumerate((image,) if isinstance(image, str) else image):
+        if "{" not in text:
+            fields[text] = f"{content.number:012d}-{side}.jpg"
+        for _, name, form, _ in Formatter().parse(text):
+            if name:
+                fields[name] = content.number if form else str(content.number)
+    return fields
+
+
+def _fields(reader: JsonRecords, content: Content, names: RowNames) -> Iterator[dict[str, Any]]:
     if not content.asked:
-        return [{"captions": list(content.captions["en"])}]
-    return [
-        {
-            "question": each.question,
-            "answer": each.answer,
-            "answers": [each.answer],
-            "choices": list(each.choices),
-        }
-        for each in content.asked
-    ]
+        yield {each.name: list(content.captions["en"]) for each in names.answers}
+    for asked in content.asked:
+        fields = {names.question: _question(reader.file, asked)}
+        fields |= {each.name: _answers(each, asked) for each in names.answers}
+        if asked.choices:
+            fields["correct_choice_idx"] = asked.choices.index(asked.answer)
+            fields[reader.choices or "choices"] = list(asked.choices)
+        yield fields
+
+
+def _question(file: str, asked: Asked) -> str:
+    """The question in the language that the name of the file ends with, "marvl-sw.jsonl"; else in English."""
+    return asked.translations.get(re.split(r"[-_]", Path(file).stem)[-1], asked.question)
+
+
+def _answers(field: AnswerField, asked: Asked) -> Any:
+    answer: Any = {field.item: asked.answer} if field.item else _plain(asked)
+    return [answer] * _PEOPLE if field.is_list else answer
+
+
+def _plain(asked: Asked) -> Any:
+    """The answer as JSON has it: a number where things are counted, true or false of a statement."""
+    if asked.kind.startswith("count"):
+        return int(asked.answer)
+    return asked.answer == "True" if asked.kind == "pair_more" else asked.answer
