@@ -23,7 +23,7 @@ class Field:
 
     Attributes:
         name: of the field.
-        item: the key under which each item of the list has its text; "" where items are texts.
+        item: the key under which each item of the list has its text, unless the items are texts.
         lower: in lower case.
         skip_empty: leave out empty texts.
     """
@@ -37,7 +37,7 @@ class Field:
         """See `Target`."""
         value = fields[self.name]
         items = value if isinstance(value, list | tuple) else [value]
-        texts = (str(each[self.item] if self.item else each) for each in items)
+        texts = (str(each[self.item] if self.item and isinstance(each, Mapping) else each) for each in items)
         return tuple(text.lower() if self.lower else text for text in texts if text or not self.skip_empty)
 
 

@@ -9,7 +9,7 @@ from paligemma2.data.readers.data_folder import DataFolder
 from paligemma2.data.readers.records import Record
 from paligemma2.errors import DataError
 from paligemma2.evaluation.examples import read_examples
-from paligemma2.types import EditedPicture
+from paligemma2.types import EditedPicture, Variant
 from tests.small_task import small_task, write_colours
 
 
@@ -65,6 +65,26 @@ def test_a_row_without_a_field_of_the_prompt_is_told(tmp_path: Path) -> None:
     folder = DataFolder(write_colours(tmp_path / "data"))
     with pytest.raises(DataError, match="no field 'hint'"):
         read_examples(small_task(prefix="{hint}"), "val", folder)
+
+
+@dataclass(frozen=True)
+class Twice:
+    """Each picture may be asked about in two languages, in the second in two ways."""
+
+    def read(self, folder: DataFolder) -> Iterator[Record]:
+        yes, ja = {"question": "red?", "answer": ["yes"]}, {"question": "rot?", "answer": ["ja", "jo"]}
+        variants = ((yes,), (ja, {**ja, "question": "rot, oder?"}))
+        yield Record(id="1", pictures=("val_0.png",), fields=yes, variants=variants)
+
+
+def test_variants_become_prompts_and_answers(tmp_path: Path) -> None:
+    task = small_task(splits={"train": Twice(), "val": Twice()})
+    (found,) = read_examples(task, "val", DataFolder(write_colours(tmp_path / "data"))).examples
+    assert found.example.prefix == "answer en red?"
+    assert found.example.variants == (
+        Variant(prefixes=("answer en red?",), answers=("yes",)),
+        Variant(prefixes=("answer en rot?", "answer en rot, oder?"), answers=("ja", "jo")),
+    )
 
 
 def test_a_test_split_has_prompts_without_answers(tmp_path: Path) -> None:

@@ -25,8 +25,7 @@ class CountBenchRecords:
     def read(self, folder: DataFolder) -> Iterator[Record]:
         """See `Reader.read`."""
         questions = read_list(folder, self.questions)
-        path = folder.file(folder.only(self.table))
-        number = 0
+        path, number = folder.files(self.table)[0], 0
         with open_table(path) as file:
             for batch in file.iter_batches(columns=["number", "image_url", "image.path"]):
                 for row in batch.to_pylist():

@@ -98,20 +98,18 @@ class DataFolder:
         every += [member.name for member in self._members]
         return sorted({name for name in every if PurePosixPath(name).match(pattern)})
 
-    def only(self, pattern: str) -> str:
-        """The name of the only file outside of archives whose last parts match a pattern.
+    def files(self, pattern: str) -> list[Path]:
+        """All files outside of archives whose last parts match a pattern, in the order of the alphabet.
 
         Raises:
-            DataError: there is none, or there are several.
+            DataError: there is none.
         """
-        found = [path.relative_to(self.root) for path in self._files]
-        found = [path for path in found if PurePosixPath(path).match(pattern)]
-        if len(found) != 1:
+        found = [path for path in self._files if path.relative_to(self.root).match(pattern)]
+        if not found:
             raise DataError(
-                f"{pattern} is there {len(found)} times in {self.root}, not once",
-                hint="give the folder of the data set's own files",
+                f"{pattern} is not there in {self.root}", hint="give the folder of the data set's own files"
             )
-        return found[0].as_posix()
+        return found
 
     def image(self, name: str) -> StoredPicture | None:
         """The picture of this name, or None.

@@ -1,33 +1,35 @@
 """Pickles that hold plain values only, read without the danger of others."""
 
 import pickle
-from pathlib import Path
 from typing import Any
 
+from paligemma2.data.readers.data_folder import DataFolder
 from paligemma2.errors import DataError
 
 _SETS = {("builtins", "set"), ("__builtin__", "set")}  # pickles have no instruction of their own for them
 
 
-def read_plain_pickle(path: Path) -> Any:
+def read_plain_pickle(folder: DataFolder, name: str) -> Any:
     """What a pickle holds: dict, list, tuple, set, str, int, float, bool and None, and nothing else.
 
     Texts of Python 2 are read as Latin-1. A pickle is a program that may call any function by its name; here
     every name but that of the set is refused before anything is looked up.
 
     Raises:
-        DataError: the file is missing or damaged, or holds anything else.
+        DataError: the file is not there or damaged, or holds anything else.
     """
     try:
-        with path.open("rb") as file:
+        with folder.open(name) as file:
             return _PlainUnpickler(file, encoding="latin1").load()
     except _NotPlain as error:
         raise DataError(
-            f"{path} is not read: it holds {error}, and may run any program",
+            f"{name} is not read: it holds {error}, and may run any program",
             hint="take the file from the authors of the data set; it holds plain values only",
         ) from error
+    except DataError:
+        raise
     except Exception as error:  # a damaged pickle raises whatever its bytes lead to
-        raise DataError(f"{path} cannot be read: {error}", hint="download it again") from error
+        raise DataError(f"{name} cannot be read: {error}", hint="download it again") from error
 
 
 class _NotPlain(Exception):

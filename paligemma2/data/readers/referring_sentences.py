@@ -1,12 +1,12 @@
 """RefCOCO, RefCOCO+ and RefCOCOg: sentences that each mean one object of a picture of COCO."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from paligemma2.data.readers.coco_pictures import coco_name
 from paligemma2.data.readers.data_folder import DataFolder
+from paligemma2.data.readers.json_files import read_mapping, row_of
 from paligemma2.data.readers.plain_pickle import read_plain_pickle
 from paligemma2.data.readers.records import Record
 from paligemma2.errors import DataError, InputError
@@ -31,18 +31,23 @@ class ReferringFiles:
 
     def sentences(self, folder: DataFolder) -> list[Row]:
         """The rows of the pickle: {ref_id, ann_id, image_id, split, sentences: [{sent_id, sent}]}."""
-        rows: list[Row] = read_plain_pickle(folder.file(f"{self.folder}/refs({self.partition}).p"))
+        rows = read_plain_pickle(folder, self.pickle)
+        if not isinstance(rows, list):
+            raise DataError(f"{self.pickle} holds no list", hint="is this the data set's own file?")
         return rows
+
+    @property
+    def pickle(self) -> str:
+        """The name of the file with the sentences."""
+        return f"{self.folder}/refs({self.partition}).p"
 
     def objects(self, folder: DataFolder) -> "_Objects":
         """The annotations of COCO."""
-        path = folder.file(f"{self.folder}/instances.json")
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            images = {image["id"]: image for image in content["images"]}
+        name = f"{self.folder}/instances.json"
+        content = read_mapping(folder, name)
+        with row_of(name, "of images or annotations"):
+            images = {each["id"]: each for each in content["images"]}
             return _Objects(images, {each["id"]: each for each in content["annotations"]})
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            raise DataError(f"{path} cannot be read: {error}", hint="download it again") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +66,7 @@ class ReferringSentences:
         """See `Reader.read`."""
         objects = self.files.objects(folder)
         for number, row in enumerate(self.files.sentences(folder)):
-            with _row(self.files, number):
+            with row_of(self.files.pickle, number):
                 if row["split"] != self.split:
                     continue
                 thing, name = objects.fields(row["ann_id"]), objects.picture(folder, row["image_id"])
@@ -97,14 +102,14 @@ class ReferringPictures:
         held_out = set[int]()
         for files, rows in zip(self.files, sentences, strict=True):
             for number, row in enumerate(rows):
-                with _row(files, number):
+                with row_of(files.pickle, number):
                     if row["split"] != self.split:
                         held_out.add(row["image_id"])
         pictures: dict[int, _Picture] = {}
         for files, rows in zip(self.files, sentences, strict=True):
             objects = files.objects(folder)
             for number, row in enumerate(rows):
-                with _row(files, number):
+                with row_of(files.pickle, number):
                     if row["image_id"] not in held_out:
                         picture = pictures.setdefault(row["image_id"], _Picture({}, {}, []))
                         picture.add(row, objects, folder)
@@ -151,23 +156,10 @@ class _Objects:
         image = self.images[thing["image_id"]]
         height, width = image["height"], image["width"]
         outline = thing["segmentation"]
-        mask = coco_mask(outline, height, width) if isinstance(outline, list) else rle_to_mask(outline)
+        try:
+            mask = coco_mask(outline, height, width) if isinstance(outline, list) else rle_to_mask(outline)
+        except InputError as error:
+            raise ValueError(error.message) from error
         x, y, box_width, box_height = thing["bbox"]
         box = [y / height, x / width, (y + box_height) / height, (x + box_width) / width]
         return {"box": box, "mask": dict(mask_to_rle(mask))}
-
-
-class _row:
-    """Names the row where something is wrong."""
-
-    def __init__(self, files: ReferringFiles, number: int) -> None:
-        self._place = f"row {number} of {files.folder}/refs({files.partition}).p"
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, LookupError | TypeError | ValueError | InputError):
-            raise DataError(
-                f"{self._place} cannot be used: {error}", hint="take refs and instances of one release"
-            ) from error

@@ -28,7 +28,7 @@ def test_rows_and_questions_stand_in_the_same_order(tmp_path: Path) -> None:
 
 def test_too_few_questions_and_a_missing_table_are_told(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, {"countbench_paired_questions.json": [{"question": "How many dogs?"}]})
-    with pytest.raises(DataError, match="there 0 times"):
+    with pytest.raises(DataError, match="is not there"):
         list(CountBenchRecords().read(folder))
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "train-0.parquet")
     with pytest.raises(DataError, match=r"train-0\.parquet, row 1"):
