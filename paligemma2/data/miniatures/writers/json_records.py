@@ -55,7 +55,7 @@ def _fields(reader: JsonRecords, content: Content, names: RowNames) -> Iterator[
     if not content.asked:
         yield {each.name: list(content.captions["en"]) for each in names.answers}
     for asked in content.asked:
-        fields = {names.question: _question(reader.file, asked)}
+        fields: dict[str, Any] = {names.question: _question(reader.file, asked)}
         fields |= {each.name: _answers(each, asked) for each in names.answers}
         if asked.choices:
             fields["correct_choice_idx"] = asked.choices.index(asked.answer)
