@@ -1,15 +1,100 @@
+"""Every task reads its fixture, asks and answers what is recorded, and is scored as it should be.
+
+`tests/tasks/fixtures/<task>/` holds some records in the format of the data set's own files, `source.txt` with
+where their fields come from, and `expected.json`: of each split the ids, prompts and right answers.
+"""
+
+import csv
+import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from paligemma2 import tasks
+from paligemma2.data.readers.data_folder import DataFolder
 from paligemma2.errors import InputError
+from paligemma2.evaluation.examples import EvaluationExample, TaskExamples, read_examples
+from paligemma2.evaluation.task import COLUMNS, Row, Task, parse_splits
+from paligemma2.processing.image import open_image
+from paligemma2.training.recipes import TRANSFERS
+from paligemma2.types import Clip
 
+FIXTURES = Path(__file__).parent / "tasks" / "fixtures"
+CARD = Path(__file__).parent / "tasks" / "card.csv"
 MINE = """
 from tests.small_task import small_task
 
 TASK = small_task()
 """
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_every_task(name: str) -> None:
+    task, folder = tasks.load(name), FIXTURES / name
+    assert (folder / "source.txt").is_file(), "say where the fields of the records come from"
+    recorded = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
+    assert scored_splits(task) <= recorded.keys() <= task.splits.keys()
+    data = DataFolder(folder)
+    for split, expected in recorded.items():
+        found = read_examples(task, split, data)
+        assert found.missing == ()
+        assert [asked(each) for each in found.examples] == expected
+        check_pictures(found)
+    for row in task.rows:
+        check_scores(task, row, data)
+        assert row.published == card().get(row.title, (None,) * 6)
+    check_recipe(name, task)
+
+
+def scored_splits(task: Task) -> set[str]:
+    return {part.name for row in task.rows for text in row.splits for part in parse_splits(text)}
+
+
+def asked(each: EvaluationExample) -> dict[str, Any]:
+    """An example as `expected.json` records it; right answers to score by only where they are others."""
+    example = each.example
+    suffixes = example.answers or (() if example.suffix is None else (example.suffix,))
+    record = {"id": example.id, "prefix": example.prefix, "suffixes": list(suffixes)}
+    if each.reference.answers != suffixes:
+        record["references"] = list(each.reference.answers)
+    return record
+
+
+def check_pictures(found: TaskExamples) -> None:
+    for each in found.examples:
+        assert each.example.images
+        for image in each.example.images:
+            if not isinstance(image, Clip):
+                open_image(image)
+
+
+def check_scores(task: Task, row: Row, data: DataFolder) -> None:
+    """A predictor that knows the answers reaches the most there is, one that says nothing does not."""
+    if row.metric.reads_masks:
+        return  # the answers are masks; `tests/metrics/test_segmentation.py` scores them
+    for split in row.splits:
+        references = [each.reference for each in read_examples(task, split, data).examples]
+        right = [Counter(reference.answers).most_common(1)[0][0] for reference in references]
+        best = row.metric(right, references).value
+        assert best >= 1.0
+        assert row.metric([""] * len(right), references).value < best
+
+
+def card() -> dict[str, tuple[float | None, ...]]:
+    rows = csv.DictReader(line for line in CARD.read_text().splitlines() if not line.startswith("#"))
+    return {row["row"]: tuple(float(row[name]) if row[name] else None for name in COLUMNS) for row in rows}
+
+
+def check_recipe(name: str, task: Task) -> None:
+    if task.recipe is None:
+        assert task.transfer_from in tasks.names()
+        return
+    assert task.recipe.text_length == task.text_length
+    known = TRANSFERS.get(name)
+    if known is not None:
+        assert {**vars(task.recipe), "alternatives": ()} == {**vars(known), "alternatives": ()}
 
 
 def test_a_task_of_a_file(tmp_path: Path) -> None:

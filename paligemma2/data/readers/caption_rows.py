@@ -10,14 +10,14 @@ from paligemma2.data.readers.records import Record
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionRows:
-    """A JSON file with a list of rows: `captions` of each picture, in the order in which pictures first come.
+    """A JSON file with a list of rows: all texts of each picture, in the order in which pictures first come.
 
     Attributes:
         file: its name.
         rows: the field of the list.
         image: the field that tells rows of one picture, and names it.
-        caption: the field of the text; where rows have none, as where only a server knows the captions, a
-            picture has one that is empty.
+        caption: the field of the text, and then of the list of them; where rows have none, as where only a
+            server knows the captions, a picture has one that is empty.
     """
 
     file: str
@@ -34,4 +34,4 @@ class CaptionRows:
                 if row.get(self.caption):
                     texts.append(row[self.caption])
         for name, texts in captions.items():
-            yield Record(id=name, pictures=(name,), fields={"captions": texts or [""]})
+            yield Record(id=name, pictures=(name,), fields={self.caption: texts or [""]})

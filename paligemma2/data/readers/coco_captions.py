@@ -38,14 +38,16 @@ class KarpathyCaptions:
 
 @dataclass(frozen=True, kw_only=True)
 class CocoCaptions:
-    """Captions in COCO's format: `captions` of each picture.
+    """Captions in COCO's format, and the `domain` of each picture where it has one.
 
     Attributes:
         file: {images: [{id, file_name}], annotations: [{image_id, caption}]}. Without annotations, as where
             only a server knows the captions, each picture has one that is empty.
+        captions: what the list of them is called in a row.
     """
 
     file: str
+    captions: str = "captions"
 
     def read(self, folder: DataFolder) -> Iterator[Record]:
         """See `Reader.read`."""
@@ -61,6 +63,9 @@ class CocoCaptions:
                 record = Record(
                     id=str(row["id"]),
                     pictures=(coco_name(folder, row["file_name"]),),
-                    fields={"captions": captions.get(row["id"], [""]), "domain": row.get("domain", "")},
+                    fields={
+                        self.captions: captions.get(row["id"], [""]),
+                        "domain": row.get("domain", ""),
+                    },
                 )
             yield record

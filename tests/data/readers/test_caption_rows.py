@@ -10,13 +10,13 @@ from tests.data.readers.small_rows import fixture, folder_of, read
 def test_the_captions_of_a_picture_belong_together() -> None:
     first, second = read(CaptionRows(file="TextCaps_0.1_val.json"), fixture("textcaps"))
     assert (first.id, first.pictures) == ("003a8ae2ef43b901", ("003a8ae2ef43b901",))
-    assert first.fields["captions"] == ["A bottle of Heinz ketchup.", "A Heinz bottle on a table."]
-    assert second.fields["captions"] == ["A book named Python."]
+    assert first.fields["caption_str"] == ["A bottle of Heinz ketchup.", "A Heinz bottle on a table."]
+    assert second.fields["caption_str"] == ["A book named Python."]
 
 
 def test_captions_that_only_a_server_knows_are_empty() -> None:
     (row,) = read(CaptionRows(file="TextCaps_0.1_test.json"), fixture("textcaps"))
-    assert row.fields["captions"] == [""]
+    assert row.fields["caption_str"] == [""]
 
 
 def test_malformed_rows_are_told(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ def test_the_figures_of_a_list() -> None:
     first, second = read(SciCapFigures(split="test"), fixture("scicap"))
     assert (first.id, first.pictures) == ("1001.0003v1-Figure2-1", ("1001.0003v1-Figure2-1.png",))
     assert first.fields == {"caption": "accuracy over 10 epochs on the test set ."}
-    assert second.fields == {"caption": "accuracy over 20 epochs on the test set ."}
+    assert second.fields == {"caption": "histogram of ages , 20 in each bin ."}
 
 
 def test_a_figure_without_its_text_is_told(tmp_path: Path) -> None:
