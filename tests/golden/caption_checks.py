@@ -2,6 +2,13 @@
 
 from collections.abc import Mapping
 
-from tests.golden.metric_cases import Check
+from paligemma2.metrics.ptb_tokenizer import tokenize
+from tests.golden.metric_cases import Check, GoldenFile
 
-CHECKS: Mapping[str, Check] = {}
+
+def ptb_tokenizer(file: GoldenFile) -> None:
+    for case in file.cases:
+        case.check("expected", tokenize([case["caption"]])[0])
+
+
+CHECKS: Mapping[str, Check] = {"ptb_tokenizer": ptb_tokenizer}

@@ -37,7 +37,6 @@ LEFT_OUT: Mapping[str, str] = {
     "vizwiz": _ANSWERS,
     "vqa_normalize": _ANSWERS,
     "vqav2": _ANSWERS,
-    "ptb_tokenizer": _CAPTIONS,
     "caption_metrics": _CAPTIONS,
     "caption_metrics_multilingual": _CAPTIONS,
     "grits": _SPECIALISED,
