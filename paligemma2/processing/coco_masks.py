@@ -14,6 +14,7 @@ from paligemma2.errors import InputError
 from paligemma2.processing.masks import Mask
 
 _SCALE = 5  # of the grid that edges are drawn in
+_FAR = 1e6  # pixels; edges are walked point by point
 Points = NDArray[np.int64]
 
 
@@ -26,13 +27,17 @@ def coco_mask(polygons: Sequence[Sequence[float]], height: int, width: int) -> M
         width: of the picture.
 
     Raises:
-        InputError: a polygon has less than three points.
+        InputError: a polygon has less than three points, or a coordinate is not a number near the picture.
     """
     mask = np.zeros((height, width), dtype=bool)
     for polygon in polygons:
-        if len(polygon) < 6 or len(polygon) % 2:
-            raise InputError(f"{len(polygon)} numbers are not a polygon", hint="give x and y of three points")
-        mask |= _filled(np.asarray(polygon, dtype=np.float64).reshape(-1, 2), height, width)
+        numbers = np.asarray(polygon, dtype=np.float64)
+        if numbers.size < 6 or numbers.size % 2 or not (np.abs(numbers) < _FAR).all():
+            raise InputError(
+                f"{numbers.size} numbers are not a polygon",
+                hint="give x and y, finite, of at least three points",
+            )
+        mask |= _filled(numbers.reshape(-1, 2), height, width)
     return mask
 
 
@@ -43,11 +48,16 @@ def _filled(corners: NDArray[np.float64], height: int, width: int) -> Mask:
     column = (np.minimum(before, after) + 0.5) / _SCALE - 0.5
     row = (np.minimum(y[steps - 1], y[steps]) + 0.5) / _SCALE - 0.5
     is_used = (column == np.floor(column)) & (column >= 0) & (column <= width - 1)
-    rows = np.ceil(row[is_used].clip(0, height)).astype(np.int64)
+    mask = np.zeros((height, width), dtype=bool)
+    if not is_used.any():
+        return mask
+    columns, rows = column[is_used].astype(np.int64), np.ceil(row[is_used].clip(0, height)).astype(np.int64)
+    left, right = int(columns.min()), int(columns.max()) + 1
     # From each such place on, down the columns and on to the next, inside becomes outside and the reverse.
-    turns = np.bincount(column[is_used].astype(np.int64) * height + rows, minlength=height * width)
-    is_inside: Mask = np.cumsum(turns[: height * width]) % 2 == 1
-    return is_inside.reshape(width, height).T
+    turns = np.bincount((columns - left) * height + rows, minlength=(right - left) * height)
+    is_inside = np.cumsum(turns[: (right - left) * height], dtype=np.uint8) % 2 == 1
+    mask[:, left:right] = is_inside.reshape(right - left, height).T
+    return mask
 
 
 def _outline(corners: Points) -> tuple[Points, Points]:

@@ -36,8 +36,11 @@ def draw_outline(pixels: NDArray[np.float32], box: Box) -> NDArray[np.float32]:
         box: fractions of the picture; may reach beyond it.
     """
     height, width = pixels.shape[1:]
-    top, bottom = (int(y * (height - 1)) for y in (box.y_min, box.y_max))
-    left, right = (int(x * (width - 1)) for x in (box.x_min, box.x_max))
+    corners = np.array([box.y_min, box.x_min, box.y_max, box.x_max], dtype=np.float32)
+    last = np.array([height - 1, width - 1] * 2, dtype=np.float32)
+    top, left, bottom, right = (corners * last).astype(np.int64).tolist()
+    if top > bottom or left > right:
+        return pixels.copy()
     rows = slice(max(top, 0), max(min(bottom, height - 1) + 1, 0))
     columns = slice(max(left, 0), max(min(right, width - 1) + 1, 0))
     painted = pixels.copy()

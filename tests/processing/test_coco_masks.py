@@ -37,7 +37,7 @@ def test_a_polygon_at_the_edges_of_the_picture() -> None:
 
 
 def test_what_is_no_polygon_is_refused() -> None:
-    for polygon in ([1.0, 2.0, 3.0, 4.0], [1.0] * 7):
+    for polygon in ([1.0, 2.0, 3.0, 4.0], [1.0] * 7, [float("nan")] * 6, [0.0, 0.0, 1e9, 0.0, 1.0, 1.0]):
         with pytest.raises(InputError, match="not a polygon"):
             coco_mask([polygon], 4, 4)
     assert not coco_mask([], 4, 4).any()
