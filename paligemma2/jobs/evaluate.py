@@ -30,7 +30,7 @@ from paligemma2.evaluation.predictions import (
 )
 from paligemma2.evaluation.protocol import decoding_of, split_protocol, task_protocol
 from paligemma2.evaluation.result import RowResult, TaskResult, write_result
-from paligemma2.evaluation.score import MaskDecoder, score_row
+from paligemma2.evaluation.score import ReadingMasks, score_row
 from paligemma2.evaluation.task import Row, Task
 from paligemma2.jobs.evaluate_config import EvaluateConfig, chosen_rows, task_name
 from paligemma2.jobs.evaluate_model import EvaluatedModel, model_facts
@@ -214,14 +214,14 @@ class _Evaluation:
     def _score(
         self, rows: tuple[Row, ...], known: _Splits, lines: Mapping[str, list[Prediction]]
     ) -> tuple[RowResult, ...]:
-        decode = self._mask_decoder(rows)
+        reading_masks = self._reading_masks(rows)
         scored = [
             score_row(
                 row,
                 lines,
                 sum(known.num_rows[split] for split in row.splits),
                 mode=self.config.mode,
-                decode_masks=decode,
+                reading_masks=reading_masks,
                 samples=self.config.bootstrap_samples,
                 seed=self.config.seed,
             )
@@ -246,5 +246,5 @@ class _Evaluation:
                 (replace(line, score=value) for line, value in zip(lines[split], scores, strict=True)),
             )
 
-    def _mask_decoder(self, rows: tuple[Row, ...]) -> MaskDecoder | None:
+    def _reading_masks(self, rows: tuple[Row, ...]) -> ReadingMasks | None:
         return None
