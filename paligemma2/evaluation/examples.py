@@ -142,7 +142,7 @@ def _example(
     try:
         suffixes = task.suffix(record.fields) if has_answers else ()
         answers = suffixes if task.references is None or not has_answers else task.references(record.fields)
-        meta = {name: record.fields[name] for name in task.meta if has_answers}
+        meta = {name: record.fields[name] for name in task.meta if name in record.fields}
     except (LookupError, TypeError) as error:
         raise DataError(
             f"{task.title}: row {record.id} has no right answer, or not where it should be ({error!r})",

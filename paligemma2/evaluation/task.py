@@ -92,7 +92,7 @@ class Task:
         rows: of the card; the first is what training is validated on.
         text_length: of prompt and answer together in training; of the answer when it is decoded, in tokens.
         references: the right answers to score by, where those are others than `suffix`.
-        meta: fields that the metric needs.
+        meta: fields that the metric reads, of rows that have them.
         train: splits that the model of the row was trained on, "train + val[:-10240]"; "" for zero-shot rows.
         tune: (training, validation) splits for choosing hyper-parameters, as the paper did; or None.
         answer_rule: how one of several right answers is chosen in training, see `data.order.choose_answer`.

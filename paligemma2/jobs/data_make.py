@@ -130,4 +130,4 @@ def _names(task: Task) -> RowNames:
         for target in (task.suffix, task.references)
         if isinstance(target, Field)
     ]
-    return RowNames(question=asked[0] if asked else "question", answers=tuple(answers))
+    return RowNames(question=asked[0] if asked else "question", answers=tuple(answers), meta=task.meta)

@@ -12,11 +12,13 @@ check that leaves one unread fails, unless it says by name what it leaves and wh
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 TOLERANCE = 1e-9
+_NUMBER = re.compile(r"-?(?:[0-9]+(?:\.[0-9]*)?(?:e-?[0-9]+)?|nan|inf)")
 _ABOUT_THE_FILE = ("metric", "source", "licence", "notes")
 
 
@@ -63,7 +65,8 @@ class Record(Mapping[str, Any]):
     def check(self, key: str, ours: Any, tolerance: float = TOLERANCE) -> None:
         """Compare one expectation; numbers may differ by `tolerance`, relative or absolute.
 
-        Where the reference raised an error, ours must be a defined value: neither None nor a NaN.
+        Where the reference raised an error, ours must be a defined value: neither None nor a NaN. Where it
+        gave a NaN, any number.
         """
         expected = self[key]
         if is_error(expected):
@@ -74,6 +77,34 @@ class Record(Mapping[str, Any]):
             is_right = agree(ours, expected, tolerance)
         if not is_right:
             self._mismatches.append(f"{self._name}[{key!r}]: ours {ours!r}, expected {expected!r}")
+
+    def check_printed(
+        self, key: str, ours: Mapping[str, Any], leave: Mapping[str, str] | None = None
+    ) -> None:
+        """Compare every number that a script printed.
+
+        Args:
+            key: of the printed text.
+            ours: by label ("section: label" below a heading) the numbers of that line, as `printed_numbers`
+                finds them: as text where the script rounds, or as numbers.
+            leave: labels that are not compared, with the reason.
+        """
+        expected = self[key]
+        if is_error(expected) or not expected.strip():  # the script failed before it printed
+            return
+        found = printed_numbers(expected)
+        if not found:
+            self._mismatches.append(f"{self._name}[{key!r}]: no number in {expected!r}")
+        for label, numbers in found.items():
+            if label in (leave or {}):
+                continue
+            mine = ours.get(label, ())
+            wanted = [
+                float(text) if isinstance(value, float) else text
+                for text, value in zip(numbers, mine, strict=False)
+            ]
+            if len(mine) != len(numbers) or not agree(list(mine), wanted):
+                self._mismatches.append(f"{self._name}[{key!r}] {label}: ours {mine}, printed {numbers}")
 
     def unread(self) -> list[str]:
         """What has not been read, here and further in."""
@@ -122,6 +153,29 @@ def run_check(path: Path, check: Check) -> None:
     assert not unread, "\n".join([f"{path.name}: {len(unread)} not read", *unread[:20]])
 
 
+def printed_numbers(text: str) -> dict[str, list[str]]:
+    """The numbers of each line "label: numbers" or "label=number", and of tables with a line of names.
+
+    Lines that are indented belong to the heading ("heading:") above them; their label is "heading: label".
+    """
+    found: dict[str, list[str]] = {}
+    heading, names = "", list[str]()
+    for line in text.splitlines():
+        label, sign, rest = line.replace("=", ":", 1).partition(":")
+        numbers = _NUMBER.findall(rest)
+        if not sign:
+            fields = line.split()
+            if fields and all(_NUMBER.fullmatch(each) for each in fields):
+                found |= {name: [number] for name, number in zip(names, fields, strict=True)}
+            names = fields
+        elif not numbers:
+            heading = label.strip()
+        else:
+            is_inside = line[:1].isspace() and heading
+            found[f"{heading}: {label.strip()}" if is_inside else label.strip()] = numbers
+    return found
+
+
 def is_error(expected: Any) -> bool:
     """Whether the reference raised an error: `{"error": …}` or "error:…"."""
     if isinstance(expected, str):
@@ -130,12 +184,14 @@ def is_error(expected: Any) -> bool:
 
 
 def agree(ours: Any, expected: Any, tolerance: float = TOLERANCE) -> bool:
-    """Equal; numbers, alone or inside of lists and objects, up to a tolerance. NaN agrees with NaN."""
+    """Equal; numbers, alone or inside of lists and objects, up to a tolerance.
+
+    Where a NaN is expected any number will do.
+    """
     if isinstance(expected, bool) or isinstance(ours, bool):
         return bool(ours == expected)
     if isinstance(expected, int | float) and isinstance(ours, int | float):
-        both_nan = math.isnan(ours) and math.isnan(expected)
-        return both_nan or math.isclose(ours, expected, rel_tol=tolerance, abs_tol=tolerance)
+        return math.isnan(expected) or math.isclose(ours, expected, rel_tol=tolerance, abs_tol=tolerance)
     if isinstance(expected, Mapping) and isinstance(ours, Mapping):
         return ours.keys() == expected.keys() and all(
             agree(ours[key], expected[key], tolerance) for key in expected

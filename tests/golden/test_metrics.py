@@ -11,31 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.golden import answer_checks, caption_checks
-from tests.golden.metric_cases import Check, GoldenFile, agree, run_check
+from tests.golden.metric_cases import Check, GoldenFile, agree, printed_numbers, run_check
 
 CHECKS: Mapping[str, Check] = {**answer_checks.CHECKS, **caption_checks.CHECKS}
 
 _SPECIALISED = "belong to benchmarks that are not in the package yet"
-_ANSWERS = "come with the scores of answers"
 LEFT_OUT: Mapping[str, str] = {
-    "activitynet_qa": _ANSWERS,
-    "anls": _ANSWERS,
-    "aokvqa_da": _ANSWERS,
-    "bigvision_vqa_multi": _ANSWERS,
-    "bigvision_vqav2": _ANSWERS,
-    "chartqa": _ANSWERS,
-    "exact_match": _ANSWERS,
-    "gqa": _ANSWERS,
-    "nlvr2": _ANSWERS,
-    "pope": _ANSWERS,
-    "rsvqa": _ANSWERS,
-    "scienceqa": _ANSWERS,
-    "segmentation_miou": _ANSWERS,
-    "tallyqa": _ANSWERS,
-    "textvqa": _ANSWERS,
-    "vizwiz": _ANSWERS,
-    "vqa_normalize": _ANSWERS,
-    "vqav2": _ANSWERS,
     "grits": _SPECIALISED,
     "teds": _SPECIALISED,
     "kern_cer_ser_ler": _SPECIALISED,
@@ -118,6 +99,28 @@ def test_what_is_left_is_named(tmp_path: Path) -> None:
     run_check(path, check)
 
 
+def test_every_number_that_was_printed_is_compared(tmp_path: Path) -> None:
+    text = "TP\tFP\t\n3\t1\nAccuracy: 57.14%\nKinds:\n  dog: 0.50 (2 questions)\nrecall=0.25\n"
+    numbers = {
+        "TP": ["3"],
+        "FP": ["1"],
+        "Accuracy": ["57.14"],
+        "Kinds: dog": ["0.50", "2"],
+        "recall": ["0.25"],
+    }
+    assert printed_numbers(text) == numbers
+    path = written(tmp_path, cases=[{"expected_stdout": text}])
+
+    def check(file: GoldenFile, ours: Mapping[str, object]) -> None:
+        for case in file.cases:
+            case.check_printed("expected_stdout", ours)
+
+    run_check(path, partial(check, ours=numbers | {"recall": [0.25], "more": [1]}))
+    for label, wrong in (("TP", ["2"]), ("Kinds: dog", ["0.50"]), ("recall", [0.26]), ("Accuracy", [])):
+        with pytest.raises(AssertionError, match=f"{label}: ours"):
+            run_check(path, partial(check, ours=numbers | {label: wrong}))
+
+
 @pytest.mark.parametrize(
     ("ours", "expected", "is_right"),
     [
@@ -125,6 +128,9 @@ def test_what_is_left_is_named(tmp_path: Path) -> None:
         (1.0, True, True),
         (0.5, True, False),
         (float("nan"), float("nan"), True),
+        (0.0, float("nan"), True),
+        (None, float("nan"), False),
+        (float("nan"), 0.0, False),
         ([1.0, {"a": 2}], [1, {"a": 2.0}], True),
         ([1.0], [1.0, 1.0], False),
         ({"a": 1}, {"b": 1}, False),

@@ -28,7 +28,9 @@ class RowNames:
     Attributes:
         question: the field of the prompt.
         answers: fields of right answers.
+        meta: what else the metric reads.
     """
 
     question: str = "question"
     answers: tuple[AnswerField, ...] = (AnswerField(name="answer"),)
+    meta: tuple[str, ...] = ()

@@ -22,6 +22,7 @@ from paligemma2.data.miniatures.writers import (
     rsvqa,
     scicap,
     scienceqa,
+    stvqa,
     textvqa,
     videos,
 )
@@ -40,6 +41,7 @@ from paligemma2.data.readers.rico import ScreenSummaries, WidgetCaptions
 from paligemma2.data.readers.rsvqa import RsvqaRecords
 from paligemma2.data.readers.scicap import SciCapFigures
 from paligemma2.data.readers.scienceqa import ScienceQaRecords
+from paligemma2.data.readers.stvqa import StVqaRecords
 from paligemma2.data.readers.textvqa import TextVqaRecords
 from paligemma2.data.readers.videos import VideoRows, VideoSegments, VideoSentences
 from paligemma2.errors import ConfigError
@@ -63,6 +65,7 @@ WRITERS: Mapping[type, Writer] = {
     SciCapFigures: scicap.write,
     ScienceQaRecords: scienceqa.write,
     ScreenSummaries: rico.write_summaries,
+    StVqaRecords: stvqa.write,
     TextVqaRecords: textvqa.write,
     TranslatedCaptions: crossmodal.write_translated,
     TranslatedPictures: crossmodal.write_translated,

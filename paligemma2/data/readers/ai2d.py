@@ -32,9 +32,10 @@ class Ai2dRecords:
         with folder.open(self.test_ids) as file:
             test = {line.strip().decode("utf-8", "replace") for line in file}
         for name in folder.names("questions/*.json"):
-            file_name = PurePosixPath(name).name
-            if (file_name.split(".")[0] in test) == self.is_test:
-                yield from _of_picture(folder, name, f"annotations/{file_name}")
+            path = PurePosixPath(name)
+            if (path.name.split(".")[0] in test) == self.is_test:
+                annotations = path.parents[1] / "annotations" / path.name
+                yield from _of_picture(folder, name, annotations.as_posix())
 
 
 def _of_picture(folder: DataFolder, name: str, annotations: str) -> Iterator[Record]:

@@ -76,12 +76,13 @@ class DataFolder:
         Raises:
             DataError: there is none, or there are several; or an archive is damaged.
         """
-        if name in self._members_by_name and not (self.root / name).is_file():
+        for ending in ("", *_PACKED):
+            if (self.root / f"{name}{ending}").is_file():
+                return _opened(self.root / f"{name}{ending}")
+        if name in self._members_by_name:
             return open_member(self._members_by_name[name])
         for ending in ("", *_PACKED):
-            if (self.root / f"{name}{ending}").is_file() or any(
-                path.as_posix().endswith(f"/{name}{ending}") for path in self._files
-            ):
+            if any(path.as_posix().endswith(f"/{name}{ending}") for path in self._files):
                 return _opened(self.file(name + ending))
         found = [member for member in self._members if f"/{member.name}".endswith(f"/{name}")]
         if len(found) > 1:

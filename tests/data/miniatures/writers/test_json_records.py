@@ -41,7 +41,8 @@ def test_choices_come_with_the_place_of_the_right_one(tmp_path):
 
 
 def test_pairs_are_true_or_false_in_the_language_of_the_file(tmp_path):
-    reader = JsonRecords(file="marvl-sw.jsonl", layout="lines", image=("left_img", "right_img"))
+    images = tuple(f"/{{language}}/images/{{concept}}/{{{side}_img}}" for side in ("left", "right"))
+    reader = JsonRecords(file="marvl-sw.jsonl", layout="lines", image=images)
     names = RowNames(question="caption", answers=(AnswerField(name="label"),))
     ((contents, records),) = round_trip(tmp_path, "pair", reader, names=names)
     assert [str(row.fields["label"]) for row in records] == [answer for _, answer in questions(contents)]
