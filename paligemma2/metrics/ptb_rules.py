@@ -2,7 +2,8 @@
 
 The language is that of Stanford CoreNLP 3.4.1's `PTBTokenizer` (August 2014), the version inside
 coco-caption, less what cannot be seen in a caption's tokens once punctuation is removed: whether a period
-also ends a sentence, and which way a quotation mark faces.
+also ends a sentence, and which way a quotation mark faces. The automaton that the rules make was compared
+with that of the original, state by state.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,13 +37,13 @@ class Rule:
         pattern: what it looks like, together with `ahead`.
         ahead: what must follow and is not part of the token.
         action: what becomes of its text, see `ptb_tokenizer`.
-        kept: how many units at its end are given back to be read again.
+        given_back: how many units at its end are not part of it and are read again.
     """
 
     pattern: str
     ahead: str = ""
     action: Action = "keep"
-    kept: int = 0
+    given_back: int = 0
 
 
 CONTRACTED = frozenset(("cannot", "gonna", "gotta", "lemme", "gimme", "wanna"))
@@ -151,8 +152,8 @@ NAMES: Mapping[str, str] = MappingProxyType(
 _CLOSING_MARK = "[,;:\u3001]"
 
 RULES: Sequence[Rule] = (
-    Rule(pattern="cannot|'twas", kept=3),
-    Rule(pattern="'tis|" + "|".join(sorted(CONTRACTED - {"cannot"})), kept=2),
+    Rule(pattern="cannot|'twas", given_back=3),
+    Rule(pattern="'tis|" + "|".join(sorted(CONTRACTED - {"cannot"})), given_back=2),
     Rule(pattern="{tag}", action="solid"),
     Rule(pattern="&(md|mdash|ndash);|[\u0096\u0097\u2013-\u2015]", action="skip"),
     Rule(pattern="&amp;", action="plain ampersands"),
@@ -182,7 +183,7 @@ RULES: Sequence[Rule] = (
         action="plain currency",
     ),
     # A letter and a period before a word that begins sentences: the period ends a sentence.
-    Rule(pattern="[A-Za-z]\\.", ahead="({white})+{opening}({white})", kept=1),
+    Rule(pattern="[A-Za-z]\\.", ahead="({white})+{opening}({white})", given_back=1),
     Rule(pattern="{before number}\\.", ahead="({white})?{digit}"),
     Rule(pattern="(pt[eyEY]|co)\\.", ahead="{space}(ltd|lim)"),
     Rule(pattern="{final}", ahead="[^][^]"),

@@ -98,7 +98,7 @@ def _tokens(text: str) -> Iterator[str]:
             begin += 1
             continue
         rule = RULES[number]
-        end = automaton.token_end(number, classes, begin, end) - rule.kept
+        end = automaton.token_end(number, classes, begin, end) - rule.given_back
         token, begin = text[begin:end], end
         if rule.action == "new line":
             yield from "\n" * ("\n" in token)

@@ -1,3 +1,6 @@
+import importlib
+import random
+import shutil
 import time
 
 import pytest
@@ -118,3 +121,30 @@ def test_long_captions_take_linear_time(part: str) -> None:
     started = time.process_time()
     tokenize([part * 20_000 + "'s"])
     assert time.process_time() - started < 10  # 0.1 to 1 s here; in quadratic time it would be minutes
+
+
+ODD = """
+gonna cannot 'tis can't don’t n't 's U.S. C. a.m. etc. Co. Ltd Mr. No. fig. 5 1/2 ½ 3.14
+1,000 10:30 $5 €50 % 50% 2nd 12/25/2014 555-1234 (555)123-4567 #1 #tag @me me@here.com
+http://a.b/c?d=e www.a.org/xy file.txt c++ :) ^_^ <b> <a b='c'> <a b=' &amp; &lt; &quot; é
+AT&T R&B t-shirt a/b/c/d o'clock 'em '90s y'all l'homme O'Reilly -- --- ... .... . , ; : ? !
+( ) [ ] { } < > << " '' `` ` ' “ ” ‘ ’ « » – — … * _ __ ~ ^ | \\ / = == + & @ # $ ° ² ™ ♥ 😀
+ñ ß İ 日本語 。 ， ไทย العربية ، हिन्दी । தமிழ் ಕನ್ನಡ dog The A He it x The-end v1.0 a.b.c
+"""
+
+
+def test_odd_captions_have_the_tokens_of_the_original() -> None:
+    if shutil.which("java") is None:
+        pytest.skip("the original tokenizer is a Java program, and there is no `java`")
+    try:
+        original = importlib.import_module("pycocoevalcap.tokenizer.ptbtokenizer").PTBTokenizer()
+    except ModuleNotFoundError:
+        pytest.skip("pycocoevalcap is not installed (extra `captions`)")
+    rng, odd = random.Random(0), ODD.split()
+    spaces = ["", "", " ", "  ", "\t", "\u00a0", "\u200b"]
+    captions = [
+        "".join(rng.choice(odd) + rng.choice(spaces) for _ in range(rng.randint(1, 8))) for _ in range(5000)
+    ]
+    captions.append("the end")  # the original reads the end of the file otherwise than the end of a line
+    lines = original.tokenize({number: [{"caption": text}] for number, text in enumerate(captions)})
+    assert tokenize(captions) == [line for [line] in lines.values()]
