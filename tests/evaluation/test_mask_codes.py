@@ -1,14 +1,18 @@
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from paligemma2.data.readers.data_folder import DataFolder
 from paligemma2.data.readers.records import Record
 from paligemma2.data.row_tasks import Codes, MaskCoding
 from paligemma2.errors import InputError
+from paligemma2.evaluation.examples import read_examples
 from paligemma2.evaluation.mask_codes import with_mask_codes
 from paligemma2.evaluation.targets import ObjectTokens
 from paligemma2.processing.masks import mask_to_rle
+from paligemma2.tasks import refcoco
 
 TARGET = ObjectTokens()
 
@@ -61,3 +65,18 @@ def test_only_training_needs_the_codec() -> None:
     trained = [Record(id="1", pictures=("a.png",), fields=thing(2), variants=((thing(2),),))]
     with pytest.raises(InputError, match="need the mask codec"):
         with_mask_codes(trained, TARGET, None)
+
+
+def test_training_on_referring_sentences_asks_for_one_object_at_a_time() -> None:
+    folder = DataFolder(Path(__file__).parents[1] / "tasks" / "fixtures" / "refcoco")
+    found = read_examples(refcoco.TASK, "train", folder, coding=coding([]))
+    assert [each.example.id for each in found.examples] == ["101", "106"]
+    first, second = found.examples[0].example.variants
+    assert first.prefixes == ("the diamond that touches nothing", "right diamond")
+    assert second.prefixes == ("left box", "box on the left", "square thing")
+    # The square fills its box, the diamond half of it; the codes say how much.
+    assert second.answers[0].startswith("<loc0128><loc0085><loc0639><loc0469><seg100><seg100>")
+    share = int(first.answers[0].partition("<seg")[2][:3])
+    assert first.answers[0].startswith("<loc0320><loc0512><loc0895><loc0938>")
+    assert 45 <= share <= 60
+    assert first.answers[0].count("<seg") == second.answers[0].count("<seg") == 16
