@@ -1,12 +1,12 @@
 """Results of runs, made up or written as files."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw
 
+from paligemma2.evaluation.predictions import Header, Prediction, write_predictions
 from paligemma2.evaluation.result import RowResult, TaskResult, write_result
 from paligemma2.evaluation.task import Row, Task
 from paligemma2.report.card_table import CardTable, Run, card_table
@@ -52,11 +52,15 @@ def save_run(folder: Path, result: TaskResult) -> Path:
 
 def save_predictions(path: Path, lines: Sequence[Mapping[str, Any]]) -> Path:
     """A file of predictions; what a line does not say is made up."""
-    header = {"protocol": {"hash": "5eed"}}
-    given = {"meta": {}, "unit": "", "finish_reason": "stop", "log_prob": -0.5, "prompt": "what?"}
-    full = [{**given, "id": str(number), "index": number, **line} for number, line in enumerate(lines)]
+    header = Header(protocol={"hash": "5eed"}, model="runs/colours-3b", fingerprint="0123456789abcdef")
+    made = []
+    for index, line in enumerate(lines):
+        given = {"id": str(index), "index": index, "prompt": "what?", "log_prob": -0.5, **line}
+        made.append(
+            Prediction(**{**given, "answers": tuple(line["answers"]), "images": tuple(line["images"])})
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{json.dumps(line)}\n" for line in (header, *full)), encoding="utf-8")
+    write_predictions(path, header, made)
     return path
 
 

@@ -10,7 +10,8 @@ from paligemma2.evaluation.task import COLUMNS, Row, Task
 
 _SAME_DATA = 0.8
 """With a smaller share of the data set's examples, files are something else: a sample, or a miniature."""
-_RULES = ("prefix", "text_length", "beams", "final_cap", "attention_cap", "window", "antialias")
+_RULES = ("prefix", "final_cap", "attention_cap", "window")
+"""Entries of a protocol that are fields of the task under the same name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,13 +249,20 @@ def _notes(result: TaskResult, ours: RowResult, task: Task | None, row: Row | No
         yield f"{word}{ours.num_rows:,} examples in the files, {row.num_examples:,} in the data set"
     if result.mode == "official":
         yield "scored by the data set's own rule, the card's number by big_vision's"
-    if task is not None:
-        for name in _RULES:
-            value = getattr(task, name)
-            if name in result.protocol and result.protocol[name] != value:
-                yield f"{name} is {_shown(result.protocol[name])}; the card's protocol has {_shown(value)}"
-        if task.inexact_reason:
-            yield f"not exactly repeatable: {task.inexact_reason}"
+    if result.protocol.get("protocol") == "hf":
+        yield "soft-caps, window and resize are the checkpoint's own (protocol hf), not the card's"
+    elif task is not None:
+        yield from _other_rules(result, task)
+    if task is not None and task.inexact_reason:
+        yield f"not exactly repeatable: {task.inexact_reason}"
+
+
+def _other_rules(result: TaskResult, task: Task) -> Iterable[str]:
+    """Where a run was made by other rules than the task has now."""
+    for name in _RULES:
+        value = getattr(task, name)
+        if name in result.protocol and result.protocol[name] != value:
+            yield f"{name} is {_shown(result.protocol[name])}; the card's protocol has {_shown(value)}"
 
 
 def _shown(value: object) -> str:

@@ -1,29 +1,31 @@
 """Examples of a run with their pictures and answers, the worst first."""
 
 import heapq
-import json
 import re
+import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from paligemma2.data.readers.data_folder import VIDEO_SUFFIXES
 from paligemma2.drawing.sheet import thumbnail
-from paligemma2.errors import DataError, PaliGemmaError
+from paligemma2.errors import PaliGemmaError
+from paligemma2.evaluation.predictions import SUFFIX, Prediction, read_predictions, slug
 from paligemma2.evaluation.result import RowResult
-from paligemma2.processing.image import open_image
+from paligemma2.processing.image import MAX_FILE_BYTES, open_image
 from paligemma2.processing.parsing import parse_answer
 from paligemma2.processing.video import read_clip
-from paligemma2.types import Clip, FilePart, ImageSource
+from paligemma2.types import Clip, FilePart
 
 _SIDE = 320
 _ANSWERS_SHOWN = 4
 _FRAME_SIZE = 448
+_PART = re.compile(r"(?P<path>.+):(?P<offset>\d+)\+(?P<size>\d+)")
+_CLIP = re.compile(r"(?P<path>.+) \[(?P<start>[\d.]+)-[\d.]*\]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,44 +62,33 @@ def worst_samples(folder: Path, row: RowResult, count: int) -> list[Sample]:
     Raises:
         DataError: a file of predictions is damaged.
     """
-    lines = (line for split in row.splits for line in _scored(folder / prediction_file(split)))
-    worst = heapq.nsmallest(count, lines, key=lambda line: (line["score"], -(line.get("log_prob") or 0.0)))
-    return [_sample(line) for line in worst]
+    lines = (line for split in row.splits for line in _scored(folder / f"{slug(split)}{SUFFIX}"))
+    return [_sample(line) for line in heapq.nsmallest(count, lines, key=_rank)]
 
 
-def prediction_file(split: str) -> str:
-    """The name of the file that the predictions of a split are in."""
-    return f"{re.sub(r'[^0-9A-Za-z_-]+', '_', split).strip('_')}.jsonl"
+def _scored(path: Path) -> Iterator[Prediction]:
+    """The predictions with a score; none where there is no file, since a result may travel without."""
+    if path.is_file():
+        yield from (line for line in read_predictions(path).lines if line.score is not None)
 
 
-def _scored(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The lines with a score; none where there is no file, since a result may travel without."""
-    if not path.is_file():
-        return
-    with path.open(encoding="utf-8") as file:
-        for number, text in enumerate(file, 1):
-            try:
-                line = json.loads(text)
-                if line.get("score") is not None:
-                    yield line
-            except (ValueError, AttributeError) as error:
-                raise DataError(f"{path}, line {number}: {error}", hint="evaluate again") from error
+def _rank(line: Prediction) -> tuple[float, float]:
+    return (line.score or 0.0, -line.log_prob)
 
 
-def _sample(line: Mapping[str, Any]) -> Sample:
-    images = line.get("images") or ()
-    picture = _picture(images[0], line["prediction"]) if images else None
-    lines = [f"the first of {len(images)} pictures"] if len(images) > 1 else []
-    if images and picture is None:
+def _sample(line: Prediction) -> Sample:
+    picture = _picture(line.images[0], line.prediction) if line.images else None
+    lines = [f"the first of {len(line.images)} pictures"] if len(line.images) > 1 else []
+    if line.images and picture is None:
         lines.append("the picture cannot be read any more")
-    if line.get("finish_reason") == "length":
+    if line.finish_reason == "length":
         lines.append("the answer was cut at its longest length")
     return Sample(
-        id=str(line["id"]),
-        prompt=line["prompt"],
-        prediction=line["prediction"],
-        answers=_counted(line.get("answers") or ()),
-        score=float(line["score"]),
+        id=line.id,
+        prompt=line.prompt,
+        prediction=line.prediction,
+        answers=_counted(line.answers),
+        score=line.score or 0.0,
         picture=picture,
         lines=tuple(lines),
     )
@@ -110,27 +101,38 @@ def _counted(answers: tuple[str, ...]) -> tuple[str, ...]:
     return (*shown, f"and {more} more") if more else tuple(shown)
 
 
-def _picture(image: object, prediction: str) -> Image.Image | None:
+def _picture(image: str, prediction: str) -> Image.Image | None:
     try:
         opened = _opened(image)
-    except PaliGemmaError:
+    except (PaliGemmaError, OSError, zlib.error):
         return None
     found = parse_answer(prediction).detections
     return thumbnail(opened, found, labels=[each.label for each in found], side=_SIDE)
 
 
-def _opened(image: object) -> Image.Image:
-    """The picture, or the first frame of the video, that a line of predictions names."""
-    if isinstance(image, Mapping) and "source" in image:
-        return _first_frame(Clip(**{**image, "num_frames": 1}))
-    source: ImageSource = (
-        FilePart(**{**image, "path": Path(image["path"])}) if isinstance(image, Mapping) else str(image)
-    )
-    if isinstance(source, str) and Path(source).suffix.lower() in VIDEO_SUFFIXES:
-        return _first_frame(Clip(source, num_frames=1))
-    return open_image(source)
+def _opened(name: str) -> Image.Image:
+    """The picture, or the first frame of the video, that a line of predictions names.
 
-
-def _first_frame(clip: Clip) -> Image.Image:
-    pixels = (read_clip(clip, _FRAME_SIZE)[0].transpose(1, 2, 0) + 1) * 127.5
+    A name is a path; `path:offset+size` for a part of a file; and `path [start-end]` for a part of a video.
+    """
+    if (part := _PART.fullmatch(name)) is not None:
+        return _opened_part(FilePart(Path(part["path"]), int(part["offset"]), int(part["size"])))
+    clip = _CLIP.fullmatch(name)
+    path, start = (clip["path"], float(clip["start"])) if clip is not None else (name, 0.0)
+    if Path(path).suffix.lower() not in VIDEO_SUFFIXES:
+        return open_image(path)
+    pixels = (read_clip(Clip(path, num_frames=1, start=start), _FRAME_SIZE)[0].transpose(1, 2, 0) + 1) * 127.5
     return Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
+
+
+def _opened_part(part: FilePart) -> Image.Image:
+    """A part of an archive may be compressed as in zip files, which its name does not tell."""
+    try:
+        return open_image(part)
+    except PaliGemmaError:
+        with part.path.open("rb") as file:
+            file.seek(part.offset)
+            inflated = zlib.decompressobj(wbits=-zlib.MAX_WBITS).decompress(
+                file.read(part.size), MAX_FILE_BYTES
+            )
+        return open_image(inflated)

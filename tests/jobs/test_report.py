@@ -1,10 +1,14 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from paligemma2.errors import ConfigError, DataError
+from paligemma2.jobs import evaluate
+from paligemma2.jobs.evaluate_config import EvaluateConfig
 from paligemma2.jobs.report import ReportConfig, run
 from tests.small_results import save_run, small_result
+from tests.small_task import write_colours
 
 TASK = """
 from tests.small_results import task_with
@@ -49,3 +53,27 @@ def test_what_cannot_be_reported_is_refused(tmp_path: Path) -> None:
         ReportConfig(runs=(tmp_path,), output=tmp_path, num_samples=-1)
     with pytest.raises(DataError, match=r"holds no result\.json"):
         run(ReportConfig(runs=(tmp_path,), output=tmp_path / "report"))
+
+
+def test_an_evaluation_and_its_control_end_in_a_report(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(TASK, encoding="utf-8")
+    write_colours(tmp_path / "data", count=6)
+    given = EvaluateConfig(
+        models=("tiny",), tasks=(str(file),), data=tmp_path / "data", output=tmp_path / "runs", batch_size=6
+    )
+    evaluate.run(given)
+    evaluate.run(replace(given, control="shuffled pictures", output=tmp_path / "controls"))
+    table = run(
+        ReportConfig(
+            runs=(tmp_path / "runs", tmp_path / "controls"),
+            output=tmp_path / "report",
+            task_files=(file,),
+        )
+    )
+    (number,) = table.numbers
+    assert [control.name for control in number.controls] == ["shuffled pictures"]
+    assert number.notes == ()
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert page.count("<img src=") == 6
+    assert "what color is the picture?" in page

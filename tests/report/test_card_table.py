@@ -65,6 +65,13 @@ def test_what_differs_from_the_protocol_is_noted() -> None:
     assert not any("attention_cap" in note for note in number.notes)
 
 
+def test_the_protocol_of_the_checkpoint_is_noted_once() -> None:
+    own = "the checkpoint's own"
+    protocol = {"protocol": "hf", "final_cap": own, "attention_cap": own, "hash": "5eed"}
+    (note,) = only(table_of(small_result(protocol=protocol))).notes
+    assert note.startswith("soft-caps, window and resize are the checkpoint's own (protocol hf)")
+
+
 def test_why_a_task_cannot_be_repeated_is_noted() -> None:
     tasks = {"colours": task_with(exact=False, inexact_reason="the list is not public")}
     number = only(table_of(small_result(), tasks=tasks))
