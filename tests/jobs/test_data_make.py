@@ -1,11 +1,19 @@
+import re
+from pathlib import Path
+
 import pytest
 
+from paligemma2 import tasks
+from paligemma2.checkpoint.mask_codec_files import load_mask_codec
+from paligemma2.data.miniatures.kinds import KINDS
 from paligemma2.data.readers.data_folder import DataFolder
 from paligemma2.data.readers.json_records import JsonRecords
 from paligemma2.errors import ConfigError, InputError
 from paligemma2.evaluation.examples import read_examples
-from paligemma2.evaluation.task import Row
+from paligemma2.evaluation.targets import ObjectTokens
+from paligemma2.evaluation.task import Row, Task, parse_splits
 from paligemma2.jobs.data_make import DataMakeConfig, make, run
+from paligemma2.jobs.mask_coding import coding_of
 from tests.small_task import EQUAL, small_task
 
 
@@ -75,3 +83,40 @@ def test_what_cannot_be_made_is_an_error(tmp_path):
     with pytest.raises(InputError, match="no task 'nonsense'"):
         run(config(tmp_path, tasks=("nonsense",)))
     assert not (tmp_path / "new").exists()
+
+
+def named_splits(task: Task) -> list[str]:
+    """Whatever is scored, trained on, chosen by, or predicted for a server."""
+    scored = [split for row in task.rows for split in row.splits]
+    return list(dict.fromkeys(filter(None, (*scored, task.train, *(task.tune or ()), task.test_split))))
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_every_task_reads_its_miniature(name: str, tmp_path: Path) -> None:
+    task = tasks.load(name)
+    assert task.miniature in KINDS
+    made = make(task, name=name, folder=tmp_path / name, config=config(tmp_path, examples=2))
+    assert set(made.splits.values()) == {2}
+    folder = DataFolder(made.folder)
+    coding = coding_of(load_mask_codec()) if isinstance(task.suffix, ObjectTokens) else None
+    prompt = re.compile(re.sub(r"\\\{\w+\\\}", ".+", re.escape(task.prefix)), re.DOTALL)
+    for split in named_splits(task):
+        if "[" in split and split in (task.tune or ()):  # a part of few rows may be none
+            continue
+        found = read_examples(task, split, folder, coding=coding)
+        assert found.missing == ()
+        parts = [part for part in parse_splits(split) if not (part.start or part.stop)]
+        assert found.num_rows >= sum(made.splits.get(part.name, 2) for part in parts)
+        for each in found.examples:
+            assert prompt.fullmatch(each.example.prefix), each.example.prefix
+            assert split == task.test_split or all(each.reference.answers)
+            assert (each.example.suffix is None) == (split == task.test_split)
+        assert len({each.example.id for each in found.examples}) > 1
+
+
+def test_no_two_tasks_share_a_picture(tmp_path: Path) -> None:
+    names = ("cococap", "nocaps")
+    run(config(tmp_path, tasks=names, examples=4))
+    files = [{path.read_bytes() for path in (tmp_path / "new" / name).rglob("*.jpg")} for name in names]
+    assert files[0]
+    assert not files[0] & files[1]

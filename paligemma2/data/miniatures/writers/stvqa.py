@@ -1,4 +1,4 @@
-"""ST-VQA: one file with the questions to train and to validate on, and a list of the pictures of the latter."""
+"""ST-VQA: one file to train and to validate on, and a list of the pictures of the latter."""
 
 from collections.abc import Sequence
 
