@@ -18,6 +18,7 @@ from paligemma2.cli.data import data
 from paligemma2.cli.demo import demo
 from paligemma2.cli.evaluate import evaluate
 from paligemma2.cli.inspect import inspect
+from paligemma2.cli.miniatures import miniatures
 from paligemma2.cli.plan import plan
 from paligemma2.cli.predict import predict
 from paligemma2.cli.pretrain import pretrain
@@ -43,6 +44,7 @@ for _command in (
     evaluate,
     report,
     tasks,
+    miniatures,
     inspect,
     convert,
     demo,
