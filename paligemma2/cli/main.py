@@ -37,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # help with frames takes a tenth of a second more
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (
+_COMMANDS = (
     predict,
     transfer,
     sweep,
@@ -50,7 +50,8 @@ for _command in (
     demo,
     pretrain,
     bench,
-):
+)
+for _command in _COMMANDS:
     app.command()(_command)
 app.add_typer(data, name="data")
 app.add_typer(plan, name="plan")

@@ -79,7 +79,7 @@ def _cells(task: "TaskPlan") -> tuple[str, ...]:
         "" if training is None else str(training.devices or "over 64"),
         "" if training is None else f"{training.memory.total / 1e9:.0f}",
         "not known" if task.eval_examples is None else f"{task.eval_examples:,}",
-        "" if evaluation is None else f"{evaluation.gpu_hours:,.2f}",
+        "" if evaluation is None else f"{evaluation.gpu_hours:,.3f}",
         "" if evaluation is None else str(evaluation.batch or "none fits"),
         "" if evaluation is None else f"{evaluation.memory / 1e9:.0f}",
     )
@@ -91,13 +91,14 @@ def _total(plan: "CardPlan") -> tuple[str, ...]:
 
 def _downloads(plan: "CardPlan") -> Iterator[str]:
     for each in plan.downloads:
-        needed = [task.name for task in plan.tasks if each.url in {one.url for one in task.downloads}]
+        needed = [task.name for task in plan.tasks if each in task.downloads]
         size = "size not known" if each.gigabytes is None else f"{each.gigabytes:g} GB"
         yield f"{', '.join(needed)}: {each.what}, {size}, licence: {each.licence}; {each.url}"
     known = sum(each.gigabytes or 0 for each in plan.downloads)
     unknown = sum(each.gigabytes is None for each in plan.downloads)
     if plan.downloads:
-        yield f"together {known:,.1f} GB" + (f" and {unknown} of unknown size" if unknown else "")
+        more = f" and {unknown} of unknown size" if unknown else ""
+        yield f"together {known:,.1f} GB{more}, as listed: some tasks name the same pictures in other words"
 
 
 def _inexact(plan: "CardPlan") -> Iterator[str]:

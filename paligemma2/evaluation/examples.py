@@ -143,7 +143,7 @@ def _example(
         suffixes = task.suffix(record.fields) if has_answers else ()
         answers = suffixes if task.references is None or not has_answers else task.references(record.fields)
         meta = {name: record.fields[name] for name in task.meta if name in record.fields}
-    except (LookupError, TypeError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise DataError(
             f"{task.title}: row {record.id} has no right answer, or not where it should be ({error!r})",
             hint="is this the data set's own file, of a split with answers?",

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from paligemma2.training.recipe import Recipe
-
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
@@ -30,16 +28,6 @@ class Lesson:
     def work(self) -> float:
         """How long it takes beside others, about."""
         return self.steps * self.batch_size * self.cost
-
-    def recipe(self, seed: int) -> Recipe:
-        """The hyper-parameters of the transfer."""
-        return Recipe(
-            steps=self.steps,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            weight_decay=0.0,
-            seed=seed,
-        )
 
 
 LESSONS: Mapping[str, Lesson] = {

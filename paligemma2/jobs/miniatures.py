@@ -18,7 +18,6 @@ from paligemma2.jobs import evaluate, miniature_transfer, report
 from paligemma2.jobs.data_make import DataMakeConfig, make
 from paligemma2.jobs.evaluate_config import EvaluateConfig
 from paligemma2.jobs.miniature_lessons import LESSONS, lesson_of
-from paligemma2.jobs.miniature_transfer import MiniatureTransfer
 
 RANDOM_WEIGHTS = "random weights, the same transfer"
 SHUFFLED = "shuffled pictures"
@@ -98,6 +97,8 @@ def run(
         WorkError: the disk is full.
     """
     begin, scores = time.monotonic(), list[MiniatureScore]()
+    if not _random_start(config).is_dir():
+        miniature_transfer.save_random_model(config.model, _random_start(config), seed=config.seed)
     for score in _scores(config, _chains(config.tasks or tasks.names())):
         on_score(score)
         scores.append(score)
@@ -181,17 +182,14 @@ def _taught(config: MiniaturesConfig, name: str, *, is_random: bool = False) -> 
     """The model that was taught a task; it is taught if it is not there."""
     folder = config.output / "models" / name / (_RANDOM if is_random else _OWN)
     if not folder.is_dir():
-        miniature_transfer.run(
-            MiniatureTransfer(
-                model=config.model,
-                task=tasks.load(name),
-                data=config.output / "data" / name,
-                output=folder,
-                training=lesson_of(name).recipe(config.seed),
-                is_random=is_random,
-            )
-        )
+        start = str(_random_start(config)) if is_random else config.model
+        data = config.output / "data" / name
+        miniature_transfer.teach(start, name, data, folder, lesson_of(name), seed=config.seed)
     return folder
+
+
+def _random_start(config: MiniaturesConfig) -> Path:
+    return config.output / "models" / "random"
 
 
 def _evaluated(config: MiniaturesConfig, name: str, model: Path, **changes: str) -> TaskResult:

@@ -92,7 +92,7 @@ class CardPlan:
 
     Attributes:
         config: what was asked.
-        tasks: those with a number in that column, in the order of their titles.
+        tasks: those with a number in that column, in the order of their names.
         left_out: titles of those without.
     """
 
@@ -102,8 +102,8 @@ class CardPlan:
 
     @property
     def downloads(self) -> tuple[Download, ...]:
-        """What all tasks need, each place once."""
-        return tuple({each.url: each for task in self.tasks for each in task.downloads}.values())
+        """What all tasks need, each thing once."""
+        return tuple(dict.fromkeys(each for task in self.tasks for each in task.downloads))
 
     @property
     def training_hours(self) -> float:
@@ -127,9 +127,8 @@ def run(config: PlanCardConfig, known: Mapping[str, Task] | None = None) -> Card
         known = {name: tasks.load(name) for name in tasks.names()}
     planner = _Planner(config)
     found = {name: task for name, task in known.items() if planner.published(task)}
-    order = sorted(found, key=lambda name: found[name].title)
     left_out = sorted(task.title for name, task in known.items() if name not in found)
-    plans = tuple(planner.plan(name, found[name]) for name in order)
+    plans = tuple(planner.plan(name, found[name]) for name in sorted(found))
     return CardPlan(config=config, tasks=plans, left_out=tuple(left_out))
 
 

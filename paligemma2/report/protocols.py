@@ -78,9 +78,9 @@ def _section(task: Task) -> Iterator[str]:
         ("Exact", task.inexact_reason or "the public data and code allow the same evaluation as the paper's"),
     ):
         if text:
-            yield f"- {name}: {' '.join(text.split())}."
+            yield f"- {name}: {text.removesuffix('.')}."
     for note in task.notes:
-        yield f"- {' '.join(note.split())}"
+        yield f"- {note}"
 
 
 def _prompt(task: Task) -> str:
@@ -125,7 +125,7 @@ def _training(task: Task) -> str:
 
 
 def _recipe(recipe: TransferRecipe) -> Iterator[str]:
-    yield f"{_by_resolution(recipe.epochs)} epochs"
+    yield f"{_by_resolution(recipe.epochs)} {'epoch' if recipe.epochs == 1 else 'epochs'}"
     yield f"batches of {_by_resolution(recipe.batch_size)}"
     rates = [
         f"{rate:g} ({size}{_also(others)})"
@@ -203,4 +203,4 @@ def _code(text: str) -> str:
 
 
 def _line(cells: tuple[str, ...]) -> str:
-    return "| " + " | ".join(" ".join(cell.split(" ")).replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

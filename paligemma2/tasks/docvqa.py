@@ -23,9 +23,11 @@ TASK = Task(
             splits=("val",),
             metric=ANLS,
             published=(39.9, 43.9, 44.9, 73.6, 76.6, 76.1),
+            num_examples=5_349,
         ),
     ),
     train="train[:-5%]",
+    num_train=39_463,
     tune=("train[:-5%]", "train[-5%:]"),
     answer_rule="choice",
     text_length=32,
@@ -60,6 +62,6 @@ TASK = Task(
         "The released code trains on train without its last 5 %, or on train and val; which of these the row "
         "is of is not stated. It draws an answer anew each time instead of taking turns.",
         "Which rows are the last 5 % depends on the order of TFDS; ours is the order of the file.",
-        "9.6 GB is the size of the hub's parquet files; their columns are as the card of the data set lists them.",
+        "9.6 GB is the size of the parquet files on the hub, whose columns are as its card lists them.",
     ),
 )

@@ -22,9 +22,11 @@ TASK = Task(
             splits=("val",),
             metric=ANLS,
             published=(61.9, 64.3, 65.1, 80.5, 82.0, 81.8),
+            num_examples=2_628,
         ),
     ),
     train="train",
+    num_train=23_446,
     tune=("train", "val"),
     text_length=48,
     recipe=TransferRecipe(
@@ -55,8 +57,8 @@ TASK = Task(
     submission="stvqa",
     miniature="read",
     notes=(
-        "Validation pictures are those of `stvqa_val_images.txt`, a `file_path` on each line, if there is such "
-        "a list; otherwise a tenth of the pictures is drawn by their names.",
+        "Validation pictures are those of `stvqa_val_images.txt`, one `file_path` a line, if it is there, "
+        "or a tenth of the pictures is drawn by their names.",
         "The counts of the paper's split equal those of the M4C files in mmf, which is a likely source.",
     ),
 )

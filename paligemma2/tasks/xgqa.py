@@ -25,6 +25,7 @@ TASK = Task(
             splits=_LANGUAGES,
             metric=GQA_ACCURACY,
             published=(58.6, 61.4, 61.1, 60.4, 62.6, 62.1),
+            num_examples=88_046,
         ),
     ),
     transfer_from="gqa",

@@ -1,9 +1,12 @@
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from paligemma2.checkpoint.mask_codec_files import load_mask_codec
 from paligemma2.data.readers.data_folder import DataFolder
 from paligemma2.data.readers.records import Record
 from paligemma2.data.row_tasks import Codes, MaskCoding
@@ -11,10 +14,13 @@ from paligemma2.errors import InputError
 from paligemma2.evaluation.examples import read_examples
 from paligemma2.evaluation.mask_codes import with_mask_codes
 from paligemma2.evaluation.targets import ObjectTokens
+from paligemma2.evaluation.task import Row
+from paligemma2.metrics.segmentation import segmentation_iou
 from paligemma2.processing.masks import mask_to_rle
 from paligemma2.tasks import refcoco
 
 TARGET = ObjectTokens()
+REFCOCO = Path(__file__).parents[1] / "tasks" / "fixtures" / "refcoco"
 
 
 def thing(top: int, **more: object) -> dict[str, object]:
@@ -68,8 +74,7 @@ def test_only_training_needs_the_codec() -> None:
 
 
 def test_training_on_referring_sentences_asks_for_one_object_at_a_time() -> None:
-    folder = DataFolder(Path(__file__).parents[1] / "tasks" / "fixtures" / "refcoco")
-    found = read_examples(refcoco.TASK, "train", folder, coding=coding([]))
+    found = read_examples(refcoco.TASK, "train", DataFolder(REFCOCO), coding=coding([]))
     assert [each.example.id for each in found.examples] == ["101", "106"]
     first, second = found.examples[0].example.variants
     assert first.prefixes == ("the diamond that touches nothing", "right diamond")
@@ -80,3 +85,26 @@ def test_training_on_referring_sentences_asks_for_one_object_at_a_time() -> None
     assert first.answers[0].startswith("<loc0320><loc0512><loc0895><loc0938>")
     assert 45 <= share <= 60
     assert first.answers[0].count("<seg") == second.answers[0].count("<seg") == 16
+
+
+@pytest.mark.parametrize("row", refcoco.TASK.rows, ids=lambda row: row.title)
+def test_the_codes_of_the_right_masks_score_well(row: Row) -> None:
+    codec = load_mask_codec().codec
+
+    def encode(windows: np.ndarray) -> list[Codes]:
+        with torch.inference_mode():
+            return [tuple(codes) for codes in codec.encode(torch.from_numpy(windows)).tolist()]
+
+    def decode(codes: Any) -> np.ndarray:
+        with torch.inference_mode():
+            return codec.decode(torch.as_tensor(np.asarray(codes))).numpy()
+
+    coding = MaskCoding(encode=encode, decode=decode)
+    found = read_examples(refcoco.TASK, row.splits[0], DataFolder(REFCOCO), coding=coding).examples
+    references = [each.reference for each in found]
+    metric = segmentation_iou(decode)
+    right = metric([str(each.example.suffix) for each in found], references)
+    assert right.value > 0.85
+    assert right.parts["boxacc/0.75"] == 1
+    boxes_only = [str(each.example.suffix).partition("<seg")[0] for each in found]
+    assert metric(boxes_only, references).value == 0

@@ -90,6 +90,13 @@ def test_a_zero_shot_task_names_the_model_it_asks() -> None:
     assert "- Training: none, zero-shot with the model of [shapes](#shapes)." in text
 
 
+def test_spaces_and_single_epochs_are_told_as_they_are() -> None:
+    task = task_with(prefix="answer en  {question}", recipe=dataclasses.replace(RECIPE, epochs=1))
+    text = protocols({"colours": task})
+    assert text.count("`answer en  {question}`") == 2
+    assert "on `train`, 1 epoch, batches" in text
+
+
 def test_many_splits_and_odd_prompts_fit_into_the_table() -> None:
     rows = (Row(title="All", splits=("val",) * 5, metric=EQUAL),)
     text = protocols({"colours": small_task(rows=rows, prefix="Question: {q}\nA|B:\t")})

@@ -41,8 +41,8 @@ class Ai2dRecords:
 def _of_picture(folder: DataFolder, name: str, annotations: str) -> Iterator[Record]:
     content = read_mapping(folder, name)
     with row_of(name, "questions"):
-        picture, questions = content["imageName"], content["questions"]
-    for question, row in questions.items():
+        picture, questions = content["imageName"], list(content["questions"].items())
+    for question, row in questions:
         with row_of(name, question):
             labels = _labels(folder, annotations) if row["abcLabel"] else ()
             fields = {

@@ -21,10 +21,10 @@ def test_each_sentence_is_a_row() -> None:
     assert (first.id, second.id) == ("3", "4")
     assert first.unit == second.unit == "102"
     assert first.pictures == ("COCO_train2014_000000000102.jpg",)
-    # The box [2, 2, 9, 8] (x, y, width, height) of a picture of 16 x 24.
-    assert first.fields["box"] == [2 / 16, 2 / 24, 10 / 16, 11 / 24]
-    expected = np.zeros((16, 24), dtype=bool)
-    expected[2:10, 2:11] = True
+    # The box [16, 16, 72, 64] (x, y, width, height) of a picture of 128 x 192.
+    assert first.fields["box"] == [16 / 128, 16 / 192, 80 / 128, 88 / 192]
+    expected = np.zeros((128, 192), dtype=bool)
+    expected[16:80, 16:88] = True
     assert (rle_to_mask(first.fields["mask"]) == expected).all()
     assert not first.variants
 
@@ -47,7 +47,7 @@ def test_training_puts_the_sentences_of_an_object_together() -> None:
 
 
 def test_run_lengths_of_crowds_are_masks_too(tmp_path: Path) -> None:
-    folder = changed(tmp_path, segmentation={"size": [16, 24], "counts": [0, 16 * 24]})
+    folder = changed(tmp_path, segmentation={"size": [128, 192], "counts": [0, 128 * 192]})
     first = read(ReferringSentences(files=REFCOCO, split="val"), folder)[0]
     assert rle_to_mask(first.fields["mask"]).all()
 
