@@ -18,6 +18,7 @@ from paligemma2.cli.data import data
 from paligemma2.cli.demo import demo
 from paligemma2.cli.evaluate import evaluate
 from paligemma2.cli.inspect import inspect
+from paligemma2.cli.miniatures import miniatures
 from paligemma2.cli.plan import plan
 from paligemma2.cli.predict import predict
 from paligemma2.cli.pretrain import pretrain
@@ -36,7 +37,20 @@ app = typer.Typer(
     rich_markup_mode=None,  # help with frames takes a tenth of a second more
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_COMMANDS = (predict, transfer, sweep, evaluate, report, tasks, inspect, convert, demo, pretrain, bench)
+_COMMANDS = (
+    predict,
+    transfer,
+    sweep,
+    evaluate,
+    report,
+    tasks,
+    miniatures,
+    inspect,
+    convert,
+    demo,
+    pretrain,
+    bench,
+)
 for _command in _COMMANDS:
     app.command()(_command)
 app.add_typer(data, name="data")

@@ -44,6 +44,6 @@ TASK = Task(
             gigabytes=20.3,
         ),
     ),
-    miniature="question",
+    miniature="question_languages",
     notes=("The prompt says `en` in every language, for answers are English; the mean is without English.",),
 )
