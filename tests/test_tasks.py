@@ -22,8 +22,9 @@ from paligemma2.data.readers.data_folder import DataFolder
 from paligemma2.errors import DataError, InputError
 from paligemma2.evaluation.examples import EvaluationExample, TaskExamples, read_examples
 from paligemma2.evaluation.task import COLUMNS, Row, Task, parse_splits
+from paligemma2.model.config import preset
 from paligemma2.processing.image import open_image
-from paligemma2.training.recipes import TRANSFERS
+from paligemma2.training.recipes import transfer_recipe
 from paligemma2.types import Clip
 
 FIXTURES = Path(__file__).parent / "tasks" / "fixtures"
@@ -154,9 +155,29 @@ def check_recipe(name: str, task: Task) -> None:
         assert task.transfer_from in tasks.names()
         return
     assert task.recipe.text_length == task.text_length
-    known = TRANSFERS.get(name)
-    if known is not None:
-        assert {**vars(task.recipe), "alternatives": ()} == {**vars(known), "alternatives": ()}
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels", "expected"),
+    [
+        ("infovqa", 224, {"batch_size": 256, "weight_decay": 1e-6, "label_smoothing": 0.4}),
+        ("infovqa", 896, {"batch_size": 32, "weight_decay": 3e-7}),
+        ("refcoco", 224, {"dropout": 0.1, "label_smoothing": 0.3, "batch_size": 256}),
+        ("refcoco", 448, {"dropout": 0.0, "label_smoothing": 0.3, "batch_size": 256}),
+        ("refcoco", 896, {"batch_size": 64}),
+        ("gqa", 224, {"freeze": ()}),
+        ("gqa", 448, {"freeze": ("image",)}),
+        ("scienceqa", 224, {"freeze": ("image",), "batch_size": 128}),
+        ("screen2words", 448, {"dropout": 0.3, "label_smoothing": 0.2}),
+    ],
+)
+def test_hyper_parameters_are_those_of_the_paper_for_each_resolution(
+    name: str, pixels: int, expected: dict[str, object]
+) -> None:
+    row = tasks.load(name).recipe
+    assert row is not None
+    recipe = transfer_recipe(name, row, preset(f"paligemma2-3b-pt-{pixels}")).training
+    assert {key: getattr(recipe, key) for key in expected} == expected
 
 
 @pytest.mark.golden

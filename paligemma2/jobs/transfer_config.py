@@ -1,5 +1,6 @@
 """What a transfer is asked to do."""
 
+import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,8 +157,16 @@ def configure(
 
 
 def _named(recipe: str | None, own: ModelConfig) -> NamedRecipe:
-    is_of_task = recipe is not None and recipe not in NAMES and recipe in tasks.names()
-    return _of_task(recipe, own) if recipe is not None and is_of_task else recipe_named(recipe, own)
+    if recipe is None or recipe in NAMES:
+        return recipe_named(recipe, own)
+    if recipe in tasks.names():
+        return _of_task(recipe, own)
+    near = difflib.get_close_matches(recipe, (*NAMES, *tasks.names()), n=1)
+    hint = f"did you mean {near[0]!r}? Known: " if near else "known: "
+    raise InputError(
+        f"there is no recipe {recipe!r}",
+        hint=f"{hint}{', '.join(NAMES)}, and those of `paligemma2 tasks`",
+    )
 
 
 def _of_task(name: str, own: ModelConfig) -> NamedRecipe:
