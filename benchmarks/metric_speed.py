@@ -6,15 +6,11 @@
 VQAv2: every question has ten answers of people who mostly agree, out of answers of one to three words that
 are as unequally frequent as words are (Zipf); in one of ten questions an answer with signs and capitals
 occurs that is in no other. Three in ten predictions are some other answer.
-RefCOCO: masks of pictures of 640 × 480 pixels, decoded from a function instead of the mask codec. Captions:
-five of eleven words for each picture, and one that shares about half of its words with each. Where
-pycocoevalcap is installed (`pip install pycocoevalcap`), its CIDEr of the same tokens stands beside ours; its
-tokenizer needs Java.
+RefCOCO: masks of pictures of 640 × 480 pixels, decoded from a function instead of the mask codec. Captions
+are measured by `caption_speed.py`.
 """
 
 import argparse
-import contextlib
-import importlib
 import json
 import os
 import random
@@ -27,9 +23,6 @@ from numpy.typing import NDArray
 
 from paligemma2.metrics.anls import ANLS
 from paligemma2.metrics.answer_text import m4c_text, vqa_text
-from paligemma2.metrics.caption import CIDER, tokenize_references
-from paligemma2.metrics.cider import cider
-from paligemma2.metrics.ptb_tokenizer import tokenize
 from paligemma2.metrics.scores import MODES, Metric, Mode, Reference
 from paligemma2.metrics.segmentation import mask_meta, segmentation_iou
 from paligemma2.metrics.vqa import TEXTVQA_ACCURACY, VQAV2_ACCURACY
@@ -43,14 +36,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--answers", type=int, default=200_000)
     parser.add_argument("--masks", type=int, default=10_000)
-    parser.add_argument("--captions", type=int, default=5000, help="pictures with five captions")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     arguments = parser.parse_args()
-    rows = [
-        *answer_rows(arguments.answers),
-        *mask_rows(arguments.masks),
-        *caption_rows(arguments.captions),
-    ]
+    rows = [*answer_rows(arguments.answers), *mask_rows(arguments.masks)]
     print("| metric | rules | examples | seconds | examples per second |\n| --- | --- | --- | --- | --- |")
     for row in rows:
         rate = row["examples"] / row["seconds"]
@@ -74,42 +62,6 @@ def answer_rows(count: int) -> list[dict[str, object]]:
 def mask_rows(count: int) -> list[dict[str, object]]:
     predictions, references = masks(count)
     return [measured("RefCOCO IoU", segmentation_iou(ellipses), "paligemma", predictions, references)]
-
-
-def caption_rows(count: int) -> list[dict[str, object]]:
-    predictions, references = captions(count)
-    rows = [measured("CIDEr, BLEU, ROUGE-L of texts", CIDER, "paligemma", predictions, references)]
-    ours = tokenize(predictions)
-    theirs = tokenize_references([reference.answers for reference in references])
-    scorers = {"CIDEr of tokens": lambda: cider(ours, theirs)}
-    with contextlib.suppress(ImportError):
-        original = importlib.import_module("pycocoevalcap.cider.cider").Cider()
-        by_image = dict(enumerate(theirs)), {image: [text] for image, text in enumerate(ours)}
-        scorers["CIDEr of tokens, pycocoevalcap"] = lambda: original.compute_score(*by_image)[1]
-    for title, scorer in scorers.items():
-        start = time.process_time()
-        value = float(np.mean(scorer()))
-        seconds = time.process_time() - start
-        rows.append(
-            {"metric": title, "mode": "paligemma", "examples": count, "seconds": seconds, "value": value}
-        )
-    return rows
-
-
-def captions(count: int) -> tuple[list[str], list[Reference]]:
-    rng = random.Random(0)
-    common = [words(rng, 1) for _ in range(NUM_COMMON)]
-    weights = [1 / rank for rank in range(1, len(common) + 1)]
-    predictions, references = [], []
-    for _ in range(count):
-        subject = rng.choices(common, weights, k=11)
-        texts = [
-            " ".join(word if rng.random() < 0.7 else rng.choices(common, weights)[0] for word in subject)
-            for _ in range(6)
-        ]
-        predictions.append(texts[0].capitalize() + ".")
-        references.append(Reference(answers=tuple(text.capitalize() + "." for text in texts[1:])))
-    return predictions, references
 
 
 def measured(
