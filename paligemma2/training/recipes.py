@@ -334,10 +334,17 @@ def recipe_named(name: str | None, config: ModelConfig) -> NamedRecipe:
         near = difflib.get_close_matches(name, NAMES, n=1)
         hint = f"did you mean {near[0]!r}? Known: " if near else "known: "
         raise InputError(f"there is no recipe {name!r}", hint=hint + ", ".join(NAMES))
-    return _transfer(name, TRANSFERS[name], config)
+    return transfer_recipe(name, TRANSFERS[name], config)
 
 
-def _transfer(name: str, row: TransferRecipe, config: ModelConfig) -> NamedRecipe:
+def transfer_recipe(name: str, row: TransferRecipe, config: ModelConfig) -> NamedRecipe:
+    """The recipe of one of the card's transfers, or of another benchmark's, as it is for a model.
+
+    Args:
+        name: what to call it.
+        row: its hyper-parameters by size and resolution.
+        config: of the model: its width tells the size, its pictures the resolution.
+    """
     image_size, width = config.vision.image_size, config.text.hidden_size
     place = max((i for i, each in enumerate(_RESOLUTIONS) if each <= image_size), default=0)
     of_size = dict(zip(_WIDTHS, row.paligemma2, strict=True)).get(width)
