@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from paligemma2.cli.bench import bench
+from paligemma2.cli.bulk import bulk
 from paligemma2.cli.convert import convert
 from paligemma2.cli.data import data
 from paligemma2.cli.demo import demo
@@ -32,7 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # help with frames takes a tenth of a second more
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (predict, transfer, sweep, inspect, convert, demo, pretrain, bench):
+for _command in (predict, transfer, sweep, inspect, convert, demo, pretrain, bench, bulk):
     app.command()(_command)
 app.add_typer(data, name="data")
 
