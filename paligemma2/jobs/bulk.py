@@ -8,19 +8,22 @@ gives to another; a job that dies goes on with the units that have no part yet. 
 import dataclasses
 import logging
 import os
+import re
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from paligemma2.errors import InputError, PaliGemmaError, WorkError
+from paligemma2.errors import InputError, WorkError
 from paligemma2.jobs.bulk_output import BulkOutput, finished_files, listing, only_this_process_sees
 from paligemma2.jobs.bulk_sources import SourceFile, find_sources, read_units, to_table
-from paligemma2.jobs.bulk_worker import Asking, BulkWorker, Done
+from paligemma2.jobs.bulk_worker import Asking, BulkWorker, Done, told
 from paligemma2.optional import require
 
 _EXTRA = "ray"
+_HOST_AND_PORT = re.compile(r"(?P<host>[^/]+):(?P<port>\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +108,7 @@ def run(config: BulkConfig, on_done: Callable[[Done], None] | None = None) -> Bu
     done = finished_files(found)
     left = [source for source in sources if source.digest not in done]
     if left:
-        with _cluster(config) as gpus, _our_errors():
+        with _cluster(config) as gpus, _explained():
             for each in _answer(config, output, left, found, gpus):
                 if on_done is not None:
                     on_done(each)
@@ -143,7 +146,7 @@ def _answer(
         num_gpus=gpus,
     )
     for line in lines.iter_rows():
-        yield Done(**line)
+        yield told(line["line"])
 
 
 def _read(files: Any, *, rows_per_unit: int, found: frozenset[str]) -> Iterator[Any]:
@@ -182,12 +185,11 @@ def _cluster(config: BulkConfig) -> Iterator[float]:
 def _start(config: BulkConfig) -> None:
     ray = require("ray", extra=_EXTRA)
     if config.address:
+        _check_reachable(config.address)
         try:
             ray.init(address=config.address, log_to_driver=False)
         except ConnectionError as error:
-            raise InputError(
-                f"there is no Ray cluster at {config.address!r}", hint="start one: ray start --head"
-            ) from error
+            raise _no_cluster(config.address) from error
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray.init(
@@ -199,31 +201,32 @@ def _start(config: BulkConfig) -> None:
     )
 
 
+def _check_reachable(address: str) -> None:
+    """Ray itself would try for minutes."""
+    match = _HOST_AND_PORT.fullmatch(address)
+    if match is not None:
+        try:
+            socket.create_connection((match["host"], int(match["port"])), timeout=10).close()
+        except (OSError, OverflowError) as error:
+            raise _no_cluster(address) from error
+
+
+def _no_cluster(address: str) -> InputError:
+    return InputError(f"there is no Ray cluster at {address!r}", hint="start one: ray start --head")
+
+
 @contextmanager
-def _our_errors() -> Iterator[None]:
-    """Errors of workers as they were raised there; the rest as what it means for the job."""
+def _explained() -> Iterator[None]:
+    """Errors of Ray as what they mean for the job."""
     ray = require("ray", extra=_EXTRA)
     try:
         yield
     except ray.exceptions.RayError as error:
-        cause = _cause(error)
-        if isinstance(cause, PaliGemmaError):
-            raise cause from error
+        lines = str(error).split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), type(error).__name__)
         raise WorkError(
-            f"the job stopped: {cause}", hint="the same command goes on with the units that are left"
+            f"the job stopped: {last}", hint="the same command goes on with the units that are left"
         ) from error
-
-
-def _cause(error: BaseException) -> BaseException:
-    """The first of ours behind an error of Ray, else what is behind it at last."""
-    seen = error
-    while True:
-        if isinstance(seen, PaliGemmaError):
-            return seen
-        behind = getattr(seen, "cause", None) or seen.__cause__
-        if not isinstance(behind, BaseException) or behind is seen:
-            return seen
-        seen = behind
 
 
 def _report(output: BulkOutput, *, num_found: int) -> BulkReport:

@@ -7,13 +7,15 @@ import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from string import Formatter
 from typing import Any
 
 import torch
 from PIL import Image
 
-from paligemma2.errors import ImageError, InputError, WorkError
+from paligemma2 import errors
+from paligemma2.errors import ImageError, InputError, PaliGemmaError, WorkError
 from paligemma2.inference.devices import Dtype
 from paligemma2.inference.loading import load
 from paligemma2.inference.predictor import GREEDY, PaliGemma2
@@ -91,22 +93,21 @@ class Done:
 
 
 class BulkWorker:
-    """Answers units and writes their parts; each process has one.
+    """Answers units and writes their parts; each process has one, which loads the model for its first unit.
 
     Args:
         asking: who is asked and how.
         output: the folder of the job.
-
-    Raises:
-        InputError: no such model, device or adapter.
-        ConfigError: the adapter has settings that are not supported.
-        CheckpointError: the files of the model are damaged.
     """
 
     def __init__(self, asking: Asking, output: str) -> None:
         self._asking = asking
         self._output = BulkOutput(output)
-        self._model = load(
+
+    @cached_property
+    def _model(self) -> PaliGemma2:
+        asking = self._asking
+        return load(
             asking.model,
             device=asking.device,
             dtype=asking.dtype,
@@ -115,15 +116,26 @@ class BulkWorker:
         )
 
     def __call__(self, units: Any) -> Any:
-        """An Arrow table with a row of `Done` for each of the units in one."""
+        """An Arrow table with a line for each of the units in one, for `told`."""
         arrow = require("pyarrow", extra="ray")
-        return arrow.Table.from_pylist([asdict(self.do(unit)) for unit in from_table(units)])
+        return arrow.table({"line": [self._line(unit) for unit in from_table(units)]})
+
+    def _line(self, unit: Unit) -> str:
+        # Errors of ours travel as lines: of an exception Ray brings the text alone.
+        try:
+            return json.dumps({"done": asdict(self.do(unit))})
+        except PaliGemmaError as error:
+            return json.dumps({"error": [type(error).__name__, error.message, error.hint]})
 
     def do(self, unit: Unit) -> Done:
         """Answer a unit and write its part, unless it is there from a try whose end nobody heard of.
 
         Raises:
-            WorkError: the folder cannot be written, or the device's memory is too small.
+            InputError: no such model, device or adapter.
+            ConfigError: the adapter has settings that are not supported.
+            CheckpointError: the files of the model are damaged.
+            WorkError: the folder cannot be written, the device's memory is too small, or the unit has killed
+                several workers.
         """
         start = time.monotonic()
         was_there = self._output.has(unit.name)
@@ -144,6 +156,20 @@ class BulkWorker:
             machine=platform.node(),
             process=os.getpid(),
         )
+
+
+def told(line: str) -> Done:
+    """What a worker told of a unit.
+
+    Raises:
+        PaliGemmaError: the error that the worker met, as it was.
+    """
+    content = json.loads(line)
+    if "error" in content:
+        name, message, hint = content["error"]
+        kind: type[PaliGemmaError] = getattr(errors, name)
+        raise kind(message, hint=hint)
+    return Done(**content["done"])
 
 
 def prompt_fields(prompt: str) -> Iterator[str]:

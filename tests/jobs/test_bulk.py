@@ -2,6 +2,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -125,6 +126,28 @@ def test_without_ray_the_extra_is_named(data: Path, tmp_path: Path, monkeypatch:
     with pytest.raises(MissingExtra, match=re.escape("pip install 'paligemma2[ray]'")):
         run(config(data, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_an_address_without_a_cluster_is_told_at_once(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="the extra [ray] is not installed")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        words = ["-m", "paligemma2", "bulk", "--data", data, "--output", tmp_path / "out", "--prompt", "ocr"]
+        process = start([*words, "--address", address], tmp_path)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert f"error: there is no Ray cluster at '{address}'" in err
+
+
+@pytest.mark.slow
+def test_an_error_of_a_worker_is_told_as_it_is(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="the extra [ray] is not installed")
+    words = ["-m", "paligemma2", "bulk", "--data", data, "--output", tmp_path / "out", "--prompt", "ocr"]
+    process = start([*words, "--model", tmp_path / "none"], tmp_path)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert f"error: no checkpoint at '{tmp_path / 'none'}'" in err
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from paligemma2.inference.loading import load
 from paligemma2.inference.predictor import PaliGemma2
 from paligemma2.jobs.bulk_output import BulkOutput
 from paligemma2.jobs.bulk_sources import BulkRow, Unit, find_sources, from_table, read_units, to_table
-from paligemma2.jobs.bulk_worker import Asking, BulkWorker, answer_rows, prompt_fields
+from paligemma2.jobs.bulk_worker import Asking, BulkWorker, answer_rows, prompt_fields, told
 from paligemma2.types import Decoding
 from tests.jobs.small_shards import BROKEN, QUESTION, fields, picture, sound_members, write_data, write_shard
 from tests.small_adapter import save_random_adapter
@@ -96,10 +96,17 @@ def test_a_unit_is_answered_once(folder: Path, tmp_path: Path) -> None:
 def test_a_worker_takes_and_gives_tables(folder: Path, tmp_path: Path) -> None:
     (source,) = find_sources(str(write_shard(tmp_path / "x.tar", sound_members(0, 3))))
     (unit,) = read_units(source, 100)
-    (line,) = BulkWorker(asking(folder), str(tmp_path / "out"))(to_table(unit)).to_pylist()
-    assert line["unit"] == unit.name
-    assert line["num_predictions"] == 3
+    (line,) = BulkWorker(asking(folder), str(tmp_path / "out"))(to_table(unit))["line"].to_pylist()
+    assert (told(line).unit, told(line).num_predictions) == (unit.name, 3)
     assert from_table(to_table(Unit(file="f", number=0))) == [Unit(file="f", number=0)]
+
+
+def test_an_error_travels_as_it_is(tmp_path: Path) -> None:
+    worker = BulkWorker(asking(tmp_path / "none"), str(tmp_path / "out"))
+    (line,) = worker(to_table(Unit(file="f", number=0, rows=[row(0)])))["line"].to_pylist()
+    with pytest.raises(InputError, match="no checkpoint at") as raised:
+        told(line)
+    assert raised.value.hint
 
 
 def test_an_adapter_answers(folder: Path, tmp_path: Path) -> None:
