@@ -12,6 +12,7 @@ from paligemma2.checkpoint.weights import OnProgress
 from paligemma2.errors import InputError
 from paligemma2.inference.devices import Dtype, device_named, dtype_named, dtype_on, form_for
 from paligemma2.inference.predictor import PaliGemma2
+from paligemma2.model.config import ModelConfig
 from paligemma2.model.lora import attach
 from paligemma2.model.processes import join_processes
 from paligemma2.model.weight_forms import Quantization, quantized_form, restored_form
@@ -28,6 +29,7 @@ def load(
     for_training: bool = False,
     adapter: str | Path | Mapping[str, str | Path] | None = None,
     tensor_parallel: bool = False,
+    config: ModelConfig | None = None,
     on_progress: OnProgress | None = None,
 ) -> PaliGemma2:
     """A model ready to use.
@@ -50,6 +52,7 @@ def load(
             the names that requests choose them by.
         tensor_parallel: share the model with the other processes of `torchrun`, each on its own GPU. All must
             then ask the same in the same order, and all get the same answers.
+        config: instead of the checkpoint's own, as with other soft-caps.
         on_progress: called while the weights are read, with the bytes done and in all.
 
     Raises:
@@ -77,6 +80,7 @@ def load(
             folder,
             device=torch_device,
             dtype=torch_dtype,
+            config=config,
             mesh=mesh,
             form_for=partial(form_for, torch_device, may_pack=may_pack, quantize=quantize),
             may_be_quantized=may_pack or (for_training and quantize is not None),

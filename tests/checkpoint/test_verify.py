@@ -10,7 +10,7 @@ from paligemma2.checkpoint.layouts import EMBEDDING, expected_shapes
 from paligemma2.checkpoint.load import load_model
 from paligemma2.checkpoint.open_checkpoint import Checkpoint, open_checkpoint
 from paligemma2.checkpoint.save import save_model
-from paligemma2.checkpoint.verify import _picture, logit_fingerprint, tensor_report
+from paligemma2.checkpoint.verify import _picture, logit_fingerprint, tensor_report, weights_digest
 from paligemma2.checkpoint.weights import StoredTensor
 from paligemma2.model.config import PRESETS
 from paligemma2.model.prefix_mask import PrefixLayout
@@ -121,3 +121,13 @@ def test_it_tells_how_far_it_is(folder: Path) -> None:
     total = sum(math.prod(tensor.shape) * 4 for tensor in opened.weights.tensors.values())
     assert calls[-1] == (total, total)
     assert EMBEDDING in opened.weights.tensors
+
+
+def test_a_digest_of_the_weights_tells_checkpoints_apart_and_not_their_files(tmp_path: Path) -> None:
+    one, other = random_model(small_config()), random_model(small_config(), seed=1)
+    save_model(tmp_path / "one", one, small_config())
+    save_model(tmp_path / "copy", one, small_config(), max_shard_size=20_000)
+    save_model(tmp_path / "other", other, small_config())
+    digests = [weights_digest(open_checkpoint(tmp_path / name)) for name in ("one", "copy", "other")]
+    assert digests[0] == digests[1] != digests[2]
+    assert len(digests[0]) == 16

@@ -227,3 +227,12 @@ def test_a_process_alone_is_told_how_to_start_several(folder):
     with pytest.raises(InputError, match="tensor_parallel needs several processes") as raised:
         load(folder, tensor_parallel=True)
     assert "torchrun --nproc-per-node 2" in raised.value.hint
+
+
+def test_another_configuration_stands_in_for_the_checkpoint_s_own(folder, array):
+    own = load(folder)
+    text = dataclasses.replace(own.config.text, final_cap=None, attention_cap=1e-3)
+    config = dataclasses.replace(own.config, text=text)
+    other = load(folder, config=config)
+    assert other.config == other.model.config == config
+    assert other.generate(array, "caption en", 6) != own.generate(array, "caption en", 6)
