@@ -1,16 +1,21 @@
 """`paligemma2 bulk`."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from paligemma2.cli.options import Model, Quantize, decoding_of
-from paligemma2.cli.terminal import print_note, rows_counter
-from paligemma2.errors import WorkError
+from paligemma2.cli.terminal import print_note, print_rows, rows_counter
+from paligemma2.errors import InputError, WorkError
 
 if TYPE_CHECKING:
     from paligemma2.inference.devices import Dtype
     from paligemma2.jobs.bulk import BulkReport
+    from paligemma2.jobs.bulk_evaluate import BulkEvaluateConfig
     from paligemma2.jobs.bulk_worker import Done
     from paligemma2.model.weight_forms import Quantization
 
@@ -21,7 +26,8 @@ _ADDRESS_HELP = "Of a Ray cluster, or auto for that of this machine."
 Data = Annotated[str, typer.Option("--data", help=_DATA_HELP, metavar="URI")]
 Output = Annotated[str, typer.Option("--output", help=_OUTPUT_HELP, metavar="URI")]
 Prompt = Annotated[
-    str, typer.Option("--prompt", "-p", help="With fields of the rows in braces: 'answer en {question}'.")
+    str | None,
+    typer.Option("--prompt", "-p", help="With fields of the rows in braces: 'answer en {question}'."),
 ]
 Adapter = Annotated[str, typer.Option(help="Answer with this LoRA adapter, a folder.", metavar="FOLDER")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes that load the model, on all machines together.")]
@@ -42,10 +48,25 @@ Settings = Annotated[
 ComputeDtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
 
 
+Split = Annotated[
+    list[str] | None,
+    typer.Option("--split", help="Of the task; several are possible.", show_default="all of the card"),
+]
+Results = Annotated[
+    Path, typer.Option(help="With --task: folder of this machine for the result.", metavar="FOLDER")
+]
+Task = Annotated[
+    str, typer.Option(help="Instead of a prompt: a benchmark, or a file of one.", show_default=False)
+]
+
+
 def bulk(
     data: Data,
     output: Output,
-    prompt: Prompt,
+    prompt: Prompt = None,
+    task: Task = "",
+    split: Split = None,
+    results: Results = Path("results"),
     model: Model = "tiny",
     adapter: Adapter = "",
     workers: Workers = 1,
@@ -57,34 +78,68 @@ def bulk(
     dtype: ComputeDtype = "auto",
     quantize: Quantize = None,
 ) -> None:
-    """Answer about very many pictures, on the machines of a Ray cluster.
+    """Answer about very many pictures, or evaluate a task on them, on the machines of a Ray cluster.
 
     The same command goes on with a job that was stopped.
     """
-    import dataclasses
+    if (prompt is None) != bool(task):
+        raise InputError("give either --prompt or --task", hint="as in --prompt 'answer en {question}'")
+    from paligemma2.jobs.bulk import BulkConfig, BulkSettings, run
 
-    from paligemma2.jobs.bulk import BulkConfig, run
-    from paligemma2.jobs.bulk_worker import Asking
+    sharing = BulkSettings(workers=workers, rows_per_unit=rows_per_unit, address=address)
+    if prompt is None:
+        if max_new_tokens is not None or settings:
+            raise InputError("--max-new-tokens and --set go with --prompt", hint="the task decides them")
+        from paligemma2.jobs.bulk_evaluate import BulkEvaluateConfig
+        from paligemma2.jobs.evaluate_config import EvaluateConfig
+
+        evaluation = EvaluateConfig(
+            models=(model,),
+            tasks=(task,),
+            data=Path(),
+            output=results,
+            splits=tuple(split or ()),
+            batch_size=batch_size,
+            dtype=cast("Dtype", dtype),
+            quantize=cast("Quantization | None", quantize),
+            adapter=Path(adapter) if adapter else None,
+        )
+        _evaluate(BulkEvaluateConfig(evaluation=evaluation, data=data, output=output, settings=sharing))
+        return
+    from paligemma2.jobs.bulk_asking import PromptAsker
     from paligemma2.jobs.predict import usual_limit
 
     limit = usual_limit(prompt) if max_new_tokens is None else max_new_tokens
-    asking = Asking(
+    asker = PromptAsker(
         prompt=prompt,
         model=model,
         adapter=adapter,
-        decoding=dataclasses.replace(decoding_of(settings or ()), max_new_tokens=limit),
+        decoding=replace(decoding_of(settings or ()), max_new_tokens=limit),
         batch_size=batch_size,
         dtype=cast("Dtype", dtype),
         quantize=cast("Quantization | None", quantize),
     )
-    config = BulkConfig(
-        asking=asking,
-        data=data,
-        output=output,
-        workers=workers,
-        rows_per_unit=rows_per_unit,
-        address=address,
-    )
+    with _counter() as on_done:
+        report = run(BulkConfig(asker=asker, data=data, output=output, settings=sharing), on_done)
+    _tell(report)
+
+
+def _evaluate(config: "BulkEvaluateConfig") -> None:
+    from paligemma2.jobs.bulk_evaluate import run
+
+    with _counter() as on_done:
+        result = run(config, on_done)
+    lines = [
+        [row.row, row.metric, f"{100 * row.value:.1f}", f"{row.num_scored} of {row.num_rows}"]
+        for row in result.rows
+    ]
+    print_rows(["row", "metric", "value", "scored"], lines)
+    folder = config.evaluation.folder(result.model, config.evaluation.tasks[0])
+    print_note("note", f"result and predictions are in {folder}")
+
+
+@contextmanager
+def _counter() -> Iterator[Callable[["Done"], None]]:
     with rows_counter("answered") as on_rows:
         count = 0
 
@@ -93,8 +148,7 @@ def bulk(
             count += done.num_predictions
             on_rows(count)
 
-        report = run(config, note)
-    _tell(report)
+        yield note
 
 
 def _tell(report: "BulkReport") -> None:

@@ -50,7 +50,7 @@ def read_examples(
     Raises:
         DataError: files are missing or do not hold what they should; or no picture at all is there.
     """
-    records = list(_records(task, split, folder))
+    records = list(records_of(task, split, folder))
     num_rows = len(records)
     if limit is not None and limit < num_rows:
         kept = sorted(random.Random(seed).sample(range(num_rows), limit))
@@ -60,7 +60,7 @@ def read_examples(
         pictures = [_found(task, picture, folder) for picture in record.pictures]
         if all(picture is not None for picture in pictures):
             found = tuple(picture for picture in pictures if picture is not None)
-            examples.append(_example(task, record, found))
+            examples.append(example_of(task, record, found))
         else:
             missing |= {
                 _name(name): None
@@ -90,7 +90,33 @@ def prompt_of(task: Task, record: Record) -> str:
         ) from error
 
 
-def _records(task: Task, split: str, folder: DataFolder) -> Iterator[Record]:
+def example_of(task: Task, record: Record, images: tuple[ImageSource | Clip, ...]) -> EvaluationExample:
+    """The example of a row whose pictures are found.
+
+    Raises:
+        DataError: the row lacks a field of the prompt.
+    """
+    suffixes = task.suffix(record.fields)
+    answers = suffixes if task.references is None else task.references(record.fields)
+    meta = {name: record.fields[name] for name in task.meta}
+    return EvaluationExample(
+        example=Example(
+            images=images,
+            prefix=prompt_of(task, record),
+            suffix=suffixes[0],
+            answers=suffixes if len(suffixes) > 1 else (),
+            id=record.id,
+        ),
+        reference=Reference(answers=answers, unit=record.unit, meta=meta),
+    )
+
+
+def records_of(task: Task, split: str, folder: DataFolder) -> Iterator[Record]:
+    """The rows of a split of a task, or of several, as the readers give them.
+
+    Raises:
+        DataError: files are missing or do not hold what they should.
+    """
     for part in parse_splits(split):
         records = list(task.splits[part.name].read(folder))
         first, last = part.bounds(len(records))
@@ -111,19 +137,3 @@ def _found(task: Task, picture: Picture, folder: DataFolder) -> ImageSource | Cl
 
 def _name(picture: Picture) -> str:
     return picture.name if isinstance(picture, VideoPart) else str(picture)
-
-
-def _example(task: Task, record: Record, images: tuple[ImageSource | Clip, ...]) -> EvaluationExample:
-    suffixes = task.suffix(record.fields)
-    answers = suffixes if task.references is None else task.references(record.fields)
-    meta = {name: record.fields[name] for name in task.meta}
-    return EvaluationExample(
-        example=Example(
-            images=images,
-            prefix=prompt_of(task, record),
-            suffix=suffixes[0],
-            answers=suffixes if len(suffixes) > 1 else (),
-            id=record.id,
-        ),
-        reference=Reference(answers=answers, unit=record.unit, meta=meta),
-    )

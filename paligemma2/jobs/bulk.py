@@ -5,21 +5,21 @@ and written as one part whose name follows from the unit alone. A worker that di
 gives to another; a job that dies goes on with the units that have no part yet. So each row is answered once.
 """
 
-import dataclasses
 import logging
 import os
 import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
 from paligemma2.errors import InputError, WorkError
+from paligemma2.jobs.bulk_asking import Asker
 from paligemma2.jobs.bulk_output import BulkOutput, finished_files, listing, only_this_process_sees
 from paligemma2.jobs.bulk_sources import SourceFile, find_sources, read_units, to_table
-from paligemma2.jobs.bulk_worker import Asking, BulkWorker, Done, told
+from paligemma2.jobs.bulk_worker import BulkWorker, Done, told
 from paligemma2.optional import require
 
 _EXTRA = "ray"
@@ -27,14 +27,10 @@ _HOST_AND_PORT = re.compile(r"(?P<host>[^/]+):(?P<port>\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class BulkConfig:
-    """What `run` needs.
+class BulkSettings:
+    """How the work is shared out.
 
     Attributes:
-        asking: who is asked what, and how.
-        data: a folder of parquet files or tar shards, or one of them, on any file system that fsspec knows
-            and that all machines see: "s3://bucket/folder", "/mnt/shared/folder".
-        output: a folder for the results, likewise.
         workers: how many load the model.
         rows_per_unit: what is lost when a worker dies; also the most rows of a file of results.
         address: of a running cluster, "auto" for that of this machine; "" starts one here for the job.
@@ -43,12 +39,9 @@ class BulkConfig:
             to Ray, which takes 30 % of the machine's.
 
     Raises:
-        InputError: a number is out of range, or the folders lie in the memory of this process.
+        InputError: a number is out of range.
     """
 
-    asking: Asking
-    data: str
-    output: str
     workers: int = 1
     rows_per_unit: int = 256
     address: str = ""
@@ -59,6 +52,29 @@ class BulkConfig:
         for name in ("workers", "rows_per_unit"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}", hint="give at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BulkConfig:
+    """What `run` needs.
+
+    Attributes:
+        asker: who is asked what, and how.
+        data: a folder of parquet files or tar shards, or one of them, on any file system that fsspec knows
+            and that all machines see: "s3://bucket/folder", "/mnt/shared/folder".
+        output: a folder for the results, likewise.
+        settings: how the work is shared out.
+
+    Raises:
+        InputError: the folders lie in the memory of this process.
+    """
+
+    asker: Asker
+    data: str
+    output: str
+    settings: BulkSettings = field(default_factory=BulkSettings)
+
+    def __post_init__(self) -> None:
         for uri in (self.data, self.output):
             if only_this_process_sees(uri):
                 raise InputError(
@@ -108,7 +124,7 @@ def run(config: BulkConfig, on_done: Callable[[Done], None] | None = None) -> Bu
     done = finished_files(found)
     left = [source for source in sources if source.digest not in done]
     if left:
-        with _cluster(config) as gpus, _explained():
+        with _cluster(config.settings) as gpus, _explained():
             for each in _answer(config, output, left, found, gpus):
                 if on_done is not None:
                     on_done(each)
@@ -118,9 +134,12 @@ def run(config: BulkConfig, on_done: Callable[[Done], None] | None = None) -> Bu
 
 def job_of(config: BulkConfig, sources: tuple[SourceFile, ...]) -> dict[str, Any]:
     """All that decides the rows of results and their parts."""
-    asking = asdict(dataclasses.replace(config.asking, batch_size=1, device="auto"))
-    del asking["batch_size"], asking["device"]  # an interrupted job may go on with others
-    return {"version": 1, **asking, "rows_per_unit": config.rows_per_unit, "files": listing(sources)}
+    return {
+        "version": 1,
+        **config.asker.identity(),
+        "rows_per_unit": config.settings.rows_per_unit,
+        "files": listing(sources),
+    }
 
 
 def _answer(
@@ -131,17 +150,17 @@ def _answer(
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # it tells at length of what goes well
     files = data.from_items([asdict(source) for source in left], override_num_blocks=len(left))
     units = files.map_batches(
-        partial(_read, rows_per_unit=config.rows_per_unit, found=found),
+        partial(_read, rows_per_unit=config.settings.rows_per_unit, found=found),
         batch_size=1,
         batch_format="pyarrow",
         num_cpus=1,
     ).repartition(target_num_rows_per_block=1)  # a block is what a worker gets, and so what it may lose
     lines = units.map_batches(
         BulkWorker,
-        fn_constructor_args=(config.asking, output.uri),
+        fn_constructor_args=(config.asker, output.uri),
         batch_size=1,
         batch_format="pyarrow",
-        compute=data.ActorPoolStrategy(size=config.workers),
+        compute=data.ActorPoolStrategy(size=config.settings.workers),
         num_cpus=1,
         num_gpus=gpus,
     )
@@ -158,18 +177,18 @@ def _read(files: Any, *, rows_per_unit: int, found: frozenset[str]) -> Iterator[
 
 
 @contextmanager
-def _cluster(config: BulkConfig) -> Iterator[float]:
+def _cluster(settings: BulkSettings) -> Iterator[float]:
     """A cluster with room for the workers and a reader; gives the GPUs of each worker."""
     ray = require("ray", extra=_EXTRA)
     is_ours = not ray.is_initialized()
     if is_ours:
-        _start(config)
+        _start(settings)
     try:
         resources = ray.cluster_resources()
-        gpus = config.gpus_per_worker
+        gpus = settings.gpus_per_worker
         if gpus is None:
             gpus = 1.0 if resources.get("GPU") else 0.0
-        needed = {"CPU": config.workers + 1.0, "GPU": config.workers * gpus}
+        needed = {"CPU": settings.workers + 1.0, "GPU": settings.workers * gpus}
         for name, count in needed.items():
             if resources.get(name, 0.0) < count:
                 raise InputError(
@@ -182,22 +201,22 @@ def _cluster(config: BulkConfig) -> Iterator[float]:
             ray.shutdown()
 
 
-def _start(config: BulkConfig) -> None:
+def _start(settings: BulkSettings) -> None:
     ray = require("ray", extra=_EXTRA)
-    if config.address:
-        _check_reachable(config.address)
+    if settings.address:
+        _check_reachable(settings.address)
         try:
-            ray.init(address=config.address, log_to_driver=False)
+            ray.init(address=settings.address, log_to_driver=False)
         except ConnectionError as error:
-            raise _no_cluster(config.address) from error
+            raise _no_cluster(settings.address) from error
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray.init(
-        num_cpus=max(config.workers + 1, os.cpu_count() or 1),
+        num_cpus=max(settings.workers + 1, os.cpu_count() or 1),
         include_dashboard=False,
         log_to_driver=False,
         logging_level="warning",
-        object_store_memory=config.object_store_bytes,
+        object_store_memory=settings.object_store_bytes,
     )
 
 

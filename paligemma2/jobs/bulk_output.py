@@ -11,7 +11,7 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from io import BytesIO
 from typing import Any
 
@@ -23,7 +23,6 @@ JOB, PREDICTIONS, PROBLEMS, PARTIAL = "job.json", "predictions", "problems", "_p
 MAX_DEATHS = 5
 """Of workers at one unit, before the job is stopped; Ray itself would try for ever."""
 _SUFFIX = ".parquet"
-_TEXT_COLUMNS = ("source", "id", "prompt", "answer", "finish_reason", "fields")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,20 +33,26 @@ class BulkPrediction:
         source: of the row, unique: the name of its file and its number in it.
         id: as the data has it.
         prompt: as it was asked.
-        answer: what the model wrote.
+        prediction: what the model wrote.
+        answers: all right answers; none without a task.
         finish_reason: "stop", or "length" where the answer was cut.
-        num_tokens: of the answer.
-        log_prob: natural logarithm of the answer's probability; the end token is not counted.
+        log_prob: natural logarithm of the probability of the answer, without the end token.
+        seconds: that it took: of its batch, divided by the rows of the batch.
+        unit: see `data.readers.records.Record`.
+        meta: what the metric needs, as JSON.
         fields: of the row, as JSON, without pictures.
     """
 
     source: str
     id: str
     prompt: str
-    answer: str
+    prediction: str
+    answers: tuple[str, ...]
     finish_reason: str
-    num_tokens: int
     log_prob: float
+    seconds: float
+    unit: str
+    meta: str
     fields: str
 
 
@@ -163,7 +168,7 @@ class BulkOutput:
             DataError: a part is damaged.
         """
         for row in self._rows(PREDICTIONS):
-            yield BulkPrediction(**row)
+            yield BulkPrediction(**{**row, "answers": tuple(row["answers"])})
 
     def problems(self) -> Iterator[BulkProblem]:
         """All rows without an answer.
@@ -252,9 +257,13 @@ def _protocols(files: Any) -> tuple[str, ...]:
 
 def _prediction_table(predictions: Sequence[BulkPrediction]) -> Any:
     arrow = require("pyarrow", extra="ray")
-    columns = [(name, arrow.string()) for name in _TEXT_COLUMNS]
-    columns[5:5] = [("num_tokens", arrow.int32()), ("log_prob", arrow.float64())]
-    return arrow.Table.from_pylist(list(map(asdict, predictions)), schema=arrow.schema(columns))
+    types: dict[Any, Any] = {
+        str: arrow.string(),
+        float: arrow.float64(),
+        tuple[str, ...]: arrow.list_(arrow.string()),
+    }
+    schema = arrow.schema([(each.name, types[each.type]) for each in fields(BulkPrediction)])
+    return arrow.Table.from_pylist(list(map(asdict, predictions)), schema=schema)
 
 
 def _problem_table(problems: Sequence[BulkProblem]) -> Any:

@@ -20,6 +20,9 @@ from paligemma2.errors import DataError, MissingExtra
 from paligemma2.optional import require
 
 ENDINGS = (".parquet", *tar_shards.ENDINGS)
+ID, UNIT = "_id", "_unit"
+"""Fields for `Record.id` and `Record.unit`, by names that data sets do not have themselves."""
+_NOT_FIELDS = ("image", "images", ID, UNIT)
 MAX_UNIT_BYTES = 64 * 1024 * 1024
 _NO_DATA = "give a folder of .parquet or .tar files"
 
@@ -50,15 +53,17 @@ class BulkRow:
 
     Attributes:
         source: the name of its file and its number in it, from 0: "train-000000.tar#17"; unique.
-        id: its field `id`, else the key of the sample in a shard, else `source`.
+        id: its field `_id` or `id`, else the key of the sample in a shard, else `source`.
         images: encoded pictures, in the order in which the model sees them.
         fields: what prompts and answers are made of, as JSON.
+        unit: its field `_unit`: see `data.readers.records.Record`.
     """
 
     source: str
     id: str
     images: tuple[bytes, ...]
     fields: str
+    unit: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,9 +114,8 @@ def to_table(unit: Unit) -> Any:
     """A unit as an Arrow table of one row, in which it travels between machines."""
     arrow = require("pyarrow", extra="ray")
     text = arrow.string()
-    row = arrow.struct(
-        [("source", text), ("id", text), ("images", arrow.list_(arrow.binary())), ("fields", text)]
-    )
+    images = arrow.list_(arrow.binary())
+    row = arrow.struct([("source", text), ("id", text), ("images", images), ("fields", text), ("unit", text)])
     problem = arrow.struct([("source", text), ("reason", text), ("detail", text)])
     columns = [("file", text), ("number", arrow.int64()), ("is_last", arrow.bool_())]
     schema = arrow.schema([*columns, ("rows", arrow.list_(row)), ("problems", arrow.list_(problem))])
@@ -151,6 +155,16 @@ def file_system(uri: str) -> tuple[Any, str]:
     except ValueError as error:
         raise DataError(f"{uri} cannot be opened: {error}", hint="as s3://bucket/folder") from error
     return files, str(path)
+
+
+def is_folder(uri: str) -> bool:
+    """Whether there is such a folder.
+
+    Raises:
+        DataError, MissingExtra: see `file_system`.
+    """
+    files, path = file_system(uri)
+    return bool(files.isdir(path))
 
 
 def find_sources(uri: str) -> tuple[SourceFile, ...]:
@@ -273,13 +287,14 @@ def _parquet_entry(source: SourceFile, number: int, record: dict[str, Any]) -> _
 
 
 def _row(place: str, record: Mapping[str, Any], images: tuple[bytes, ...], name: str) -> BulkRow:
-    fields = {key: value for key, value in record.items() if key not in ("image", "images")}
-    stated = fields.get("id")
+    fields = {key: value for key, value in record.items() if key not in _NOT_FIELDS}
+    stated = record.get(ID, record.get("id"))
     return BulkRow(
         source=place,
         id=name if stated is None else str(stated),
         images=images,
         fields=json.dumps(fields, ensure_ascii=False, default=_as_json),
+        unit=str(record.get(UNIT) or ""),
     )
 
 

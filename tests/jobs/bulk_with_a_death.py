@@ -9,8 +9,9 @@ import signal
 import sys
 from dataclasses import asdict
 
-from paligemma2.jobs.bulk import BulkConfig, run
-from paligemma2.jobs.bulk_worker import Asking, Done
+from paligemma2.jobs.bulk import BulkConfig, BulkSettings, run
+from paligemma2.jobs.bulk_asking import PromptAsker
+from paligemma2.jobs.bulk_worker import Done
 from paligemma2.types import Decoding
 
 
@@ -22,18 +23,9 @@ def main(model: str, data: str, output: str) -> None:
             os.kill(unit.process, signal.SIGKILL)
         done.append(unit)
 
-    asking = Asking(prompt="answer en {question}", model=model, decoding=Decoding(max_new_tokens=4))
-    report = run(
-        BulkConfig(
-            asking=asking,
-            data=data,
-            output=output,
-            workers=2,
-            rows_per_unit=2,
-            object_store_bytes=200_000_000,
-        ),
-        note,
-    )
+    asker = PromptAsker(prompt="answer en {question}", model=model, decoding=Decoding(max_new_tokens=4))
+    settings = BulkSettings(workers=2, rows_per_unit=2, object_store_bytes=200_000_000)
+    report = run(BulkConfig(asker=asker, data=data, output=output, settings=settings), note)
     sys.stdout.write(json.dumps({"done": list(map(asdict, done)), "report": asdict(report)}) + "\n")
 
 

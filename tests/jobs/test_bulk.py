@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import re
 import signal
@@ -13,10 +14,10 @@ import pytest
 
 from paligemma2.errors import InputError, MissingExtra
 from paligemma2.inference.loading import load
-from paligemma2.jobs.bulk import BulkConfig, job_of, run
+from paligemma2.jobs.bulk import BulkConfig, BulkSettings, job_of, run
+from paligemma2.jobs.bulk_asking import PromptAsker
 from paligemma2.jobs.bulk_output import BulkOutput
 from paligemma2.jobs.bulk_sources import find_sources
-from paligemma2.jobs.bulk_worker import Asking
 from tests.jobs.small_shards import QUESTION, picture, write_data
 from tests.small_model import save_small_model
 
@@ -66,7 +67,8 @@ def assert_each_row_is_answered_once(output: Path, model: Path) -> None:
     for each in predictions:
         number = int(each.id.removeprefix("row "))
         (answer,) = alone.generate(picture(number), f"answer en {QUESTION}", 4)
-        assert (each.answer, each.num_tokens) == (answer.text, len(answer.token_ids))
+        assert each.prediction == answer.text
+        assert each.log_prob == pytest.approx(math.fsum(answer.log_probs), abs=1e-4)
     assert not (output / "_partial").exists()
 
 
@@ -115,7 +117,7 @@ def test_a_job_that_is_killed_goes_on_where_it_was(model: Path, data: Path, tmp_
 
 
 def config(folder: Path, results: Path, **more: object) -> BulkConfig:
-    given = {"asking": Asking(prompt="caption en"), "data": str(folder), "output": str(results)}
+    given = {"asker": PromptAsker(prompt="caption en"), "data": str(folder), "output": str(results)}
     return BulkConfig(**{**given, **more})  # type: ignore[arg-type]
 
 
@@ -140,35 +142,27 @@ def test_an_address_without_a_cluster_is_told_at_once(data: Path, tmp_path: Path
     assert f"error: there is no Ray cluster at '{address}'" in err
 
 
-@pytest.mark.slow
-def test_an_error_of_a_worker_is_told_as_it_is(data: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="the extra [ray] is not installed")
-    words = ["-m", "paligemma2", "bulk", "--data", data, "--output", tmp_path / "out", "--prompt", "ocr"]
-    process = start([*words, "--model", tmp_path / "none"], tmp_path)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 2
-    assert f"error: no checkpoint at '{tmp_path / 'none'}'" in err
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"workers": 0}, "workers is 0"),
-        ({"rows_per_unit": 0}, "rows_per_unit is 0"),
-        ({"data": "memory://x"}, "in the memory of this process"),
-    ],
-)
-def test_settings_are_checked_at_once(changes: dict[str, object], message: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=message):
-        config(tmp_path, tmp_path, **changes)
+def test_settings_are_checked_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="workers is 0"):
+        BulkSettings(workers=0)
+    with pytest.raises(InputError, match="rows_per_unit is 0"):
+        BulkSettings(rows_per_unit=0)
+    with pytest.raises(InputError, match="in the memory of this process"):
+        config(tmp_path, tmp_path, output="memory://x")
 
 
 def test_a_job_goes_on_with_other_batches_but_not_with_another_prompt(data: Path, tmp_path: Path) -> None:
     sources = find_sources(str(data))
     job = job_of(config(data, tmp_path), sources)
     assert job == job_of(
-        config(data, tmp_path, workers=3, asking=Asking(prompt="caption en", batch_size=1)), sources
+        config(
+            data,
+            tmp_path,
+            settings=BulkSettings(workers=3),
+            asker=PromptAsker(prompt="caption en", batch_size=1),
+        ),
+        sources,
     )
-    assert job != job_of(config(data, tmp_path, asking=Asking(prompt="caption de")), sources)
-    assert job != job_of(config(data, tmp_path, rows_per_unit=7), sources)
+    assert job != job_of(config(data, tmp_path, asker=PromptAsker(prompt="caption de")), sources)
+    assert job != job_of(config(data, tmp_path, settings=BulkSettings(rows_per_unit=7)), sources)
     assert job != job_of(config(data, tmp_path), sources[1:])

@@ -29,10 +29,13 @@ def prediction(number: int) -> BulkPrediction:
         source=f"a.tar#{number}",
         id=str(number),
         prompt="answer en what?",
-        answer="cat\n猫",
+        prediction="cat\n猫",
+        answers=("cat", "kitten"),
         finish_reason="stop",
-        num_tokens=2,
         log_prob=-0.5,
+        seconds=0.1,
+        unit="a.png",
+        meta="{}",
         fields='{"question": "what?"}',
     )
 
@@ -93,8 +96,8 @@ def test_arrow_reads_the_folder_as_one_table(tmp_path: Path) -> None:
     output.write(NAME, [prediction(0), prediction(1)], [])
     output.write(f"{NAME[:-1]}1-last", [], [])
     table = pyarrow.parquet.read_table(tmp_path / "out" / "predictions")
-    assert table["answer"].to_pylist() == ["cat\n猫"] * 2
-    assert table.schema.names[:4] == ["source", "id", "prompt", "answer"]
+    assert table["prediction"].to_pylist() == ["cat\n猫"] * 2
+    assert table.schema.names[:4] == ["source", "id", "prompt", "prediction"]
 
 
 def test_a_damaged_part_is_told(tmp_path: Path) -> None:

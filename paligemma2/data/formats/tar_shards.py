@@ -206,14 +206,14 @@ class Writer:
 
     def __init__(self, folder: Path, on_problem: OnProblem) -> None:
         self._folder = folder
-        self._shards: dict[str, _Shard] = {}
+        self._shards: dict[str, ShardWriter] = {}
 
     def write(self, row: DataRow) -> None:
         """Add a sample; several pictures are `<key>.0.jpg`, `<key>.1.jpg` and so on."""
         pictures = [picture_bytes(image) for image in row.images]
         record = {"id": row.id, "prefix": row.prefix, "suffix": answers_of(row)}
         if row.split not in self._shards:
-            self._shards[row.split] = _Shard(self._folder, row.split)
+            self._shards[row.split] = ShardWriter(self._folder, row.split)
         is_one = len(pictures) == 1
         members = {
             (ending if is_one else f".{number:03d}{ending}"): data
@@ -228,8 +228,13 @@ class Writer:
             shard.close()
 
 
-class _Shard:
-    """The shards of one split, of which the last is open."""
+class ShardWriter:
+    """The shards of one split, `<split>-000000.tar` and so on, of which the last is open.
+
+    Args:
+        folder: which is there.
+        split: begins the names.
+    """
 
     def __init__(self, folder: Path, split: str) -> None:
         self._folder, self._split = folder, split
@@ -237,6 +242,7 @@ class _Shard:
         self._file: tarfile.TarFile | None = None
 
     def add(self, members: dict[str, bytes]) -> None:
+        """Add a sample: what stands in its files, by ending."""
         is_full = self._bytes >= _SHARD_BYTES or (self._rows > 0 and self._rows % _SHARD_ROWS == 0)
         if self._file is None or is_full:
             self.close()
@@ -253,5 +259,6 @@ class _Shard:
         return tarfile.open(self._folder / f"{self._split}-{number:06d}.tar", "w")
 
     def close(self) -> None:
+        """End the last shard."""
         if self._file is not None:
             self._file.close()
