@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from paligemma2.checkpoint.load import load_model
-from paligemma2.model.config import ModelConfig
+from paligemma2.model.config import ModelConfig, Recomputation
 from paligemma2.model.prefix_mask import PrefixLayout
-from paligemma2.model.recomputation import Recomputation
 from paligemma2.processing.processor import ModelInputs
 from paligemma2.training.objective import SuffixObjective
 

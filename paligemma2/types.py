@@ -18,16 +18,67 @@ class FilePart:
     Attributes:
         path: of the larger file.
         offset: bytes that stand before the picture.
-        size: its bytes.
+        size: its bytes, as they stand in the file.
+        is_deflated: whether they are compressed, as zip files do it.
     """
 
     path: Path
     offset: int
     size: int
+    is_deflated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TableCell:
+    """A picture in a column of a parquet file, which is read when it is opened.
+
+    Attributes:
+        path: of the file.
+        row: its number in the file, from 0.
+        column: with a dot between the names of nested fields, "image.bytes".
+    """
+
+    path: Path
+    row: int
+    column: str
+
+
+StoredPicture: TypeAlias = str | Path | bytes | FilePart | TableCell
+"""A picture that travels between processes as a place or as encoded bytes, without its pixels."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Label:
+    """A white rectangle with a text in it, painted over a picture; corners in pixels."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EditedPicture:
+    """A picture that is changed whenever it is opened, as some benchmarks want it; the file stays as it is.
+
+    Attributes:
+        source: the picture; in what a reader of a data set gives, its name there.
+        quarter_turns: first it is turned so often by 90 degrees, counter-clockwise.
+        labels: then these are painted, in order.
+        outline: last, after it was resized for the model, a red line of one pixel around this box.
+    """
+
+    source: StoredPicture
+    quarter_turns: int = 0
+    labels: tuple[Label, ...] = ()
+    outline: "Box | None" = None
 
 
 # A real union, so that `ImageSource | …` works at run time without importing NumPy and Pillow here.
-ImageSource: TypeAlias = Union[str, Path, bytes, FilePart, "np.ndarray", "Image.Image"]
+ImageSource: TypeAlias = Union[
+    str, Path, bytes, FilePart, TableCell, EditedPicture, "np.ndarray", "Image.Image"
+]
 FinishReason: TypeAlias = Literal["stop", "length"]
 DecodingMethod: TypeAlias = Literal["greedy", "sample", "beam"]
 BeamRule: TypeAlias = Literal["hf", "big_vision"]
@@ -57,17 +108,33 @@ class Clip:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One of several things to ask about the same pictures.
+
+    Attributes:
+        prefixes: ways to ask for it, at least one.
+        answers: all right answers, at least one.
+    """
+
+    prefixes: tuple[str, ...]
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Example:
     """One example: images, what is asked, and (for training) the answer.
 
     `prefix` and `suffix` are text as a user would type it; location and mask tokens in `suffix` are meant.
-    `answers` are all right answers where there are several, of which `suffix` is one.
+    `answers` are all right answers where there are several, of which `suffix` is one. `variants` are all that
+    may be asked, where each epoch asks something else, as for another object of the picture; `prefix`,
+    `suffix` and `answers` are the first of them.
     """
 
     images: tuple["ImageSource | Clip", ...]
     prefix: str = ""
     suffix: str | None = None
     answers: tuple[str, ...] = ()
+    variants: tuple[Variant, ...] = ()
     id: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
 

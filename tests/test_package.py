@@ -15,6 +15,8 @@ VERBS = (
     "predict",
     "transfer",
     "sweep",
+    "evaluate",
+    "tasks",
     "inspect",
     "convert",
     "demo",

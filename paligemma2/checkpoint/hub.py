@@ -3,7 +3,7 @@
 import difflib
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from paligemma2.errors import HubError, InputError
@@ -67,10 +67,39 @@ def _download(hub_id: str, revision: str | None) -> Path:
         raise _explained(error, hub_id, revision) from error
 
 
-def _explained(error: Exception, hub_id: str, revision: str | None) -> HubError:
+def download_dataset(hub_id: str, patterns: Sequence[str]) -> Path:
+    """The folder with the files of a data set of the hub, downloaded unless the cache has them.
+
+    Args:
+        hub_id: `owner/name`.
+        patterns: only files that match one of these.
+
+    Raises:
+        HubError: the hub cannot or will not give the files, or has none of them.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(hub_id, repo_type="dataset", allow_patterns=list(patterns)))
+    except Exception as error:
+        raise _explained(error, hub_id, None, kind="data set") from error
+    if not any(path.is_file() for pattern in patterns for path in folder.glob(pattern)):
+        raise HubError(
+            f"{hub_id} has no file {patterns[0]}",
+            hint="its files may have moved; download the data set from its authors",
+        )
+    return folder
+
+
+def is_hub_id(text: str) -> bool:
+    """Whether a text may name something on the hub."""
+    return _HUB_ID.fullmatch(text) is not None
+
+
+def _explained(error: Exception, hub_id: str, revision: str | None, kind: str = "model") -> HubError:
     from huggingface_hub import constants, errors
 
-    page = f"{constants.ENDPOINT}/{hub_id}"
+    page = f"{constants.ENDPOINT}/{hub_id}" if kind == "model" else f"{constants.ENDPOINT}/datasets/{hub_id}"
     chain = list(_chain(error))
     statuses = {getattr(getattr(link, "response", None), "status_code", None) for link in chain}
 
@@ -101,18 +130,19 @@ def _explained(error: Exception, hub_id: str, revision: str | None) -> HubError:
             hint=f"accept the licence at {page}, and give the token the right to read gated repositories",
         )
     if has(errors.RepositoryNotFoundError) or 401 in statuses:
-        return _not_visible(hub_id, page)
+        return _not_visible(hub_id, page, kind)
     return HubError(
         f"{hub_id}: the hub could not be reached: {_first_line(chain[-1])}",
         hint="check the network and try again, or give a folder on this machine",
     )
 
 
-def _not_visible(hub_id: str, page: str) -> HubError:
+def _not_visible(hub_id: str, page: str, kind: str) -> HubError:
     # To a stranger the hub answers the same for what is absent and for what is private.
+    near = _nearest(hub_id) if kind == "model" else ""
     return HubError(
-        f"there is neither a folder {hub_id!r} here nor such a model on the hub that you may see",
-        hint=f"check the name{_nearest(hub_id)}; if {page} exists, run `hf auth login` or set HF_TOKEN",
+        f"there is neither a folder {hub_id!r} here nor such a {kind} on the hub that you may see",
+        hint=f"check the name{near}; if {page} exists, run `hf auth login` or set HF_TOKEN",
     )
 
 

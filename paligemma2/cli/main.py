@@ -17,10 +17,12 @@ from paligemma2.cli.bulk import bulk
 from paligemma2.cli.convert import convert
 from paligemma2.cli.data import data
 from paligemma2.cli.demo import demo
+from paligemma2.cli.evaluate import evaluate
 from paligemma2.cli.inspect import inspect
 from paligemma2.cli.predict import predict
 from paligemma2.cli.pretrain import pretrain
 from paligemma2.cli.sweep import sweep
+from paligemma2.cli.tasks import tasks
 from paligemma2.cli.terminal import print_error, print_note
 from paligemma2.cli.transfer import transfer
 from paligemma2.errors import Interrupted, PaliGemmaError
@@ -33,7 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # help with frames takes a tenth of a second more
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (predict, transfer, sweep, inspect, convert, demo, pretrain, bench, bulk):
+for _command in (predict, transfer, sweep, evaluate, bulk, tasks, inspect, convert, demo, pretrain, bench):
     app.command()(_command)
 app.add_typer(data, name="data")
 

@@ -4,6 +4,7 @@ Results go to stdout, all else to stderr. Bars are drawn on a terminal only; els
 """
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -14,8 +15,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
+    from paligemma2.jobs.evaluate import EvaluateProgress
     from paligemma2.training.trainer import Progress
 
+_SECONDS_BETWEEN_LINES = 10.0
 _LARGE_MODEL = 200_000_000  # bytes; a smaller one is there before a bar is seen
 
 
@@ -189,6 +192,69 @@ def _print_progress(name: str, progress: "Progress") -> None:
         file=sys.stderr,
         flush=True,
     )
+
+
+class EvaluationBars:
+    """Predictions of each split with the time that is left; lines of text where there is no terminal."""
+
+    def __init__(self) -> None:
+        self._bars = _evaluation_bars() if sys.stderr.isatty() else None
+        self._tasks: dict[str, TaskID] = {}
+        self._last_line = 0.0
+
+    def __enter__(self) -> "EvaluationBars":
+        if self._bars is not None:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def load(self, done: int, total: int) -> None:
+        """Bytes of a model read so far and in all."""
+        if self._bars is not None and total >= _LARGE_MODEL:
+            self._update("loading the model", done, total, f"{total / 1e9:.1f} GB")
+
+    def show(self, progress: "EvaluateProgress") -> None:
+        """How far a split is."""
+        predicted = progress.predicted
+        name = f"{progress.model} {progress.task} {progress.split}"
+        left = "" if predicted.seconds_left is None else f"{_duration(predicted.seconds_left)} left"
+        speed = f"{predicted.rate:.1f}/s" if predicted.rate else ""
+        if self._bars is not None:
+            self._update(name, predicted.done, predicted.total, f"{speed}  {left}")
+            return
+        is_last = predicted.done == predicted.total
+        if is_last or time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            line = f"{name}: {predicted.done}/{predicted.total}  {speed}  {left}"
+            print(line.rstrip(), file=sys.stderr, flush=True)
+
+    def _update(self, name: str, done: int, total: int, note: str) -> None:
+        assert self._bars is not None
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(name, total=total, note=note)
+        self._bars.update(self._tasks[name], completed=done, note=note)
+
+
+def _evaluation_bars() -> "Bars":
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def print_table(rows: Mapping[str, str], *, title: str = "") -> None:

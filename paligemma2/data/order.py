@@ -6,16 +6,19 @@ A place counts all examples that a run has seen, from 0; nothing depends on what
 import hashlib
 import random
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from dataclasses import replace
+from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from paligemma2.errors import ConfigError
+from paligemma2.types import Example
 
 AnswerRule: TypeAlias = Literal["choice_no_replacement", "choice"]
 ANSWER_RULES: tuple[AnswerRule, ...] = ("choice_no_replacement", "choice")
 _BLOCK = 10_000
+Answer = TypeVar("Answer")
 
 
 def shuffled(count: int, *key: object) -> NDArray[np.uint32]:
@@ -26,7 +29,9 @@ def shuffled(count: int, *key: object) -> NDArray[np.uint32]:
     return rng.permutation(count).astype(np.uint32)
 
 
-def choose_answer(answers: Sequence[str], rule: AnswerRule, *, seed: int, example: str, visit: int) -> str:
+def choose_answer(
+    answers: Sequence[Answer], rule: AnswerRule, *, seed: int, example: str, visit: int
+) -> Answer:
     """The answer to learn when an example comes for the `visit`-th time, from 0.
 
     Args:
@@ -44,6 +49,39 @@ def choose_answer(answers: Sequence[str], rule: AnswerRule, *, seed: int, exampl
     cycle, at = divmod(visit, len(answers))
     order = random.Random(f"{seed} {example} {cycle}").sample(range(len(answers)), len(answers))
     return answers[order[at]]
+
+
+def choose_question(example: Example, rule: AnswerRule, *, seed: int, name: str, visit: int) -> Example:
+    """The example with the question and the answer whose turn it is, of `variants` or `answers`.
+
+    Variants and answers come by the rule: a variant's own answers take turns when the variant comes again.
+    The way to ask is drawn anew each time (as big_vision's `refcoco_seg.py` has it).
+
+    Args:
+        example: of any kind; one with a single answer is given back.
+        rule: as for `choose_answer`.
+        seed: of the run.
+        name: as `example` of `choose_answer`.
+        visit: how often the example came before.
+    """
+    if not example.variants:
+        if not example.answers:
+            return example
+        suffix = choose_answer(example.answers, rule, seed=seed, example=name, visit=visit)
+        return replace(example, suffix=suffix)
+    numbers = range(len(example.variants))
+    number = choose_answer(numbers, rule, seed=seed, example=name, visit=visit)
+    variant, again = example.variants[number], visit // len(numbers)
+    if rule == "choice":
+        again = visit
+    inner = f"{name} {number}"
+    return replace(
+        example,
+        prefix=choose_answer(variant.prefixes, "choice", seed=seed, example=f"{inner} prefix", visit=visit),
+        suffix=choose_answer(variant.answers, rule, seed=seed, example=inner, visit=again),
+        answers=variant.answers if len(variant.answers) > 1 else (),
+        variants=(),
+    )
 
 
 class EpochOrder:

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import IO
@@ -9,7 +10,7 @@ from typing import IO
 from PIL import Image
 
 from paligemma2.data.rows import DataRow, UnusableRow
-from paligemma2.types import ImageSource
+from paligemma2.types import EditedPicture, FilePart, ImageSource, TableCell
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 _SUFFIX_OF_FORMAT = {"JPEG": ".jpg", "TIFF": ".tif"}
@@ -56,6 +57,31 @@ def picture_bytes(source: ImageSource) -> tuple[bytes, str]:
     path = _path(source)
     with _opened(path) as file:
         return file.read(), path.suffix.lower()
+
+
+def picture_num_bytes(source: ImageSource) -> int | None:
+    """The encoded size, of a cell of a table that of the table; None if the picture is missing."""
+    if isinstance(source, EditedPicture):
+        return picture_num_bytes(source.source)
+    if isinstance(source, bytes):
+        return len(source)
+    if isinstance(source, FilePart):
+        return source.size
+    path = source.path if isinstance(source, TableCell) else _path(source)
+    return path.stat().st_size if path.is_file() else None
+
+
+def picture_identity(source: ImageSource) -> str:
+    """What tells a picture from others of its data set, on any machine."""
+    if isinstance(source, EditedPicture):
+        return f"{picture_identity(source.source)} {replace(source, source='')}"
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).hexdigest()
+    if isinstance(source, FilePart):
+        return f"{source.path.name}:{source.offset}"
+    if isinstance(source, TableCell):
+        return f"{source.path.name}:{source.row}:{source.column}"
+    return _path(source).name
 
 
 class PictureFolder:

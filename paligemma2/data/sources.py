@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from paligemma2.data.example_store import ExampleStore
+from paligemma2.data.pictures import picture_identity, picture_num_bytes
 from paligemma2.data.registry import open_data
 from paligemma2.data.row_tasks import to_text
 from paligemma2.data.rows import DataRow, ProblemCounts, RowProblem, UnusableRow, canonical_split
 from paligemma2.errors import DataError, InputError
-from paligemma2.types import Example, FilePart
+from paligemma2.types import Clip, Example
 
 FaultPolicy: TypeAlias = Literal["fail", "skip"]
 FAULT_POLICIES: tuple[FaultPolicy, ...] = ("fail", "skip")
@@ -134,12 +135,9 @@ def _sizes(row: DataRow, problems: ProblemCounts) -> list[int]:
     """The bytes of each picture; none at all, and the problem counted, if one is missing."""
     sizes = []
     for image in row.images:
-        if isinstance(image, bytes):
-            sizes.append(len(image))
-        elif isinstance(image, FilePart):
-            sizes.append(image.size)
-        elif isinstance(image, str | Path) and Path(image).is_file():
-            sizes.append(Path(image).stat().st_size)
+        size = picture_num_bytes(image)
+        if size is not None:
+            sizes.append(size)
         else:
             problem = UnusableRow("the picture is missing", Path(str(image)).name)
             problems.add(problem.problem(row.file, row.line))
@@ -152,14 +150,7 @@ def _example(row: DataRow) -> Example:
 
 
 def _identity(example: Example, sizes: Sequence[int]) -> bytes:
-    names = [
-        hashlib.sha256(image).hexdigest()
-        if isinstance(image, bytes)
-        else f"{image.path.name}:{image.offset}"
-        if isinstance(image, FilePart)
-        else Path(str(image)).name
-        for image in example.images
-    ]
+    names = [picture_identity(image) for image in example.images if not isinstance(image, Clip)]
     return json.dumps([names, list(sizes), example.prefix, example.suffix, example.answers]).encode()
 
 

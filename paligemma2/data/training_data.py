@@ -6,17 +6,16 @@ import random
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Literal, TypeAlias
 
 from paligemma2.data.example_store import ExampleStore
 from paligemma2.data.loader import load_batches
-from paligemma2.data.order import ANSWER_RULES, AnswerRule, EpochOrder, Mixture, choose_answer
+from paligemma2.data.order import ANSWER_RULES, AnswerRule, EpochOrder, Mixture, choose_question
 from paligemma2.data.rows import ProblemCounts
 from paligemma2.data.sources import FAULT_POLICIES, DataSource, FaultPolicy, SourceExamples, read_source
 from paligemma2.errors import ConfigError, DataError, InputError
 from paligemma2.processing.processor import ModelInputs, Processor
-from paligemma2.types import Clip, Example, FilePart, ImageSource
+from paligemma2.types import Clip, EditedPicture, Example, ImageSource, StoredPicture
 
 LongTextRule: TypeAlias = Literal["cut", "fault"]
 _MAX_ATTEMPTS = 100
@@ -165,6 +164,8 @@ class TrainingData:
     def example(self, place: int, attempt: int = 0) -> Example:
         """The example at a place, with the answer whose turn it is; others stand for one that is of no use.
 
+        Where it has variants, question and answer take turns.
+
         Args:
             place: counts all examples that the run sees, from 0.
             attempt: 0 for the example itself, then one of its source drawn anew for each number.
@@ -175,16 +176,13 @@ class TrainingData:
         if attempt:
             index = random.Random(f"{self.seed} {place} {attempt}").randrange(len(examples))
         example = examples[index]
-        if not example.answers:
-            return example
-        suffix = choose_answer(
-            example.answers,
+        return choose_question(
+            example,
             self.rules.answers,
             seed=self.seed,
-            example=example.id or str(index),
+            name=example.id or str(index),
             visit=at // len(examples),
         )
-        return replace(example, suffix=suffix)
 
     @cached_property
     def _mixture(self) -> Mixture:
@@ -238,7 +236,7 @@ class _Pictures:
 
     def frames(self, image: ImageSource | Clip) -> tuple[ImageSource, ...]:
         """The picture, or the pictures of a clip, as `Processor.pixels` gives them."""
-        key = image if isinstance(image, str | Path | bytes | FilePart | Clip) else id(image)
+        key = image if isinstance(image, StoredPicture | EditedPicture | Clip) else id(image)
         if key not in self._read:
             self._read[key] = image, self._made(image)
         return self._read[key][1]

@@ -66,13 +66,14 @@ def _of_split(
 
 
 def _strata(groups: Sequence[str], count: int) -> Iterator[NDArray[np.intp]]:
-    """The examples of each group; all of them where there are no groups."""
+    """The examples of each group; all of them where there are no groups. The group "" counts nowhere."""
     if not groups:
         yield np.arange(count)
         return
-    _, numbers = np.unique(np.asarray(groups), return_inverse=True)
-    for number in range(int(numbers.max()) + 1):
-        yield np.flatnonzero(numbers == number)
+    names, numbers = np.unique(np.asarray(groups), return_inverse=True)
+    for number, name in enumerate(names.tolist()):
+        if name:
+            yield np.flatnonzero(numbers == number)
 
 
 def _numbers(units: Sequence[str], members: NDArray[np.intp]) -> NDArray[np.intp]:

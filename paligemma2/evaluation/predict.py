@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import torch
 
@@ -324,6 +324,12 @@ def _room(predictor: PaliGemma2, usable: Sequence[tuple[Asked, _Pixels]]) -> int
 
 def _key(images: Sequence[ImageSource | Clip]) -> Hashable:
     """Equal for the same pictures; pictures in memory are told apart by their place in it."""
-    return tuple(
-        each if isinstance(each, str | Path | bytes | FilePart | Clip) else id(each) for each in images
-    )
+    return tuple(map(_key_of, images))
+
+
+def _key_of(image: ImageSource | Clip) -> Hashable:
+    try:
+        hash(image)
+    except TypeError:
+        return id(image)
+    return cast(Hashable, image)

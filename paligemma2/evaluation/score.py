@@ -9,10 +9,10 @@ from paligemma2.evaluation.bootstrap import SAMPLES, bootstrap_interval
 from paligemma2.evaluation.predictions import Prediction
 from paligemma2.evaluation.result import RowResult
 from paligemma2.evaluation.task import Row
-from paligemma2.metrics.scores import Mode, Reference, Scores
+from paligemma2.metrics.scores import Metric, Mode, Reference, Scores
 
-MaskDecoder: TypeAlias = Callable[[Sequence[str], Sequence[Reference]], Sequence[str]]
-"""From answers with mask tokens, and what is right, to what a metric with `reads_masks` is given."""
+ReadingMasks: TypeAlias = Callable[[Metric], Metric]
+"""From a metric with `reads_masks` to the same one that knows how masks are decoded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ def score_row(
     num_rows: int,
     *,
     mode: Mode = "paligemma",
-    decode_masks: MaskDecoder | None = None,
+    reading_masks: ReadingMasks | None = None,
     samples: int = SAMPLES,
     seed: int = 0,
 ) -> ScoredRow:
@@ -45,7 +45,7 @@ def score_row(
         predictions: of each of its splits.
         num_rows: examples that its splits have, with and without predictions.
         mode: which rules the metric follows.
-        decode_masks: for metrics that read masks.
+        reading_masks: for metrics that read masks.
         samples: of the interval.
         seed: of the interval.
 
@@ -53,7 +53,7 @@ def score_row(
         DataError: a split has no predictions, or the metric reads masks and nothing decodes them.
     """
     scores = {
-        split: _scores(row, split, predictions.get(split, ()), mode, decode_masks) for split in row.splits
+        split: _scores(row, split, predictions.get(split, ()), mode, reading_masks) for split in row.splits
     }
     value = sum(each.value for each in scores.values()) / len(scores)
     units = [[line.unit for line in predictions[split]] for split in row.splits]
@@ -73,20 +73,20 @@ def score_row(
 
 
 def _scores(
-    row: Row, split: str, lines: Sequence[Prediction], mode: Mode, decode_masks: MaskDecoder | None
+    row: Row, split: str, lines: Sequence[Prediction], mode: Mode, reading_masks: ReadingMasks | None
 ) -> Scores:
     if not lines:
         raise DataError(f"{row.title}: no predictions of {split!r}", hint="predict the split first")
-    references = [Reference(answers=line.answers, unit=line.unit, meta=line.meta) for line in lines]
-    texts: Sequence[str] = [line.prediction for line in lines]
-    if row.metric.reads_masks:
-        if decode_masks is None:
+    metric = row.metric
+    if metric.reads_masks:
+        if reading_masks is None:
             raise DataError(
-                f"{row.title}: {row.metric.name} reads masks, and nothing decodes them",
-                hint="give a decoder, as that of the model",
+                f"{row.title}: {metric.name} reads masks, and nothing decodes them",
+                hint="give the mask codec of the model",
             )
-        texts = decode_masks(texts, references)
-    return row.metric(texts, references, mode)
+        metric = reading_masks(metric)
+    references = [Reference(answers=line.answers, unit=line.unit, meta=line.meta) for line in lines]
+    return metric([line.prediction for line in lines], references, mode)
 
 
 def _parts(scores: Mapping[str, Scores]) -> dict[str, float]:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from paligemma2.data.order import AnswerRule
+from paligemma2.data.readers.parquet_records import ParquetRecords
 from paligemma2.data.readers.records import Reader
 from paligemma2.errors import ConfigError
 from paligemma2.evaluation.targets import Target
@@ -62,6 +64,19 @@ class Download:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HubTable:
+    """The data set as the Hugging Face hub has it.
+
+    Attributes:
+        id: `owner/name`.
+        splits: those that it has, by the names of `Task.splits`.
+    """
+
+    id: str
+    splits: Mapping[str, ParquetRecords]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """A benchmark. Everything that decides its numbers is here, and in the hash of its protocol.
 
@@ -74,9 +89,10 @@ class Task:
         rows: of the card; the first is what training is validated on.
         text_length: of prompt and answer together in training; of the answer when it is decoded, in tokens.
         references: the right answers to score by, where those are others than `suffix`.
-        meta: fields that the metric needs.
+        meta: fields that the metric reads, of rows that have them.
         train: splits that the model of the row was trained on, "train + val[:-10240]"; "" for zero-shot rows.
         tune: (training, validation) splits for choosing hyper-parameters, as the paper did; or None.
+        answer_rule: how one of several right answers is chosen in training, see `data.order.choose_answer`.
         recipe: hyper-parameters of the transfer; None for zero-shot rows.
         transfer_from: name of the task whose model a zero-shot task is asked of.
         beams: how many answers are kept side by side; 1 is greedy.
@@ -88,6 +104,7 @@ class Task:
         window: sliding window of the decoder; None is without.
         exact: whether the public data and code allow the same evaluation as the paper's.
         inexact_reason: why not, for people.
+        hub: where the hub has it too, with the same rows.
         downloads: what to fetch.
         test_split: the split whose right answers only a server knows; its submission file is written.
         submission: key of `evaluation.submissions.WRITERS`, what the server takes; "" for none.
@@ -109,6 +126,7 @@ class Task:
     meta: tuple[str, ...] = ()
     train: str = ""
     tune: tuple[str, str] | None = None
+    answer_rule: AnswerRule = "choice_no_replacement"
     recipe: TransferRecipe | None = None
     transfer_from: str = ""
     beams: int = 1
@@ -120,6 +138,7 @@ class Task:
     window: int | None = None
     exact: bool = True
     inexact_reason: str = ""
+    hub: HubTable | None = None
     downloads: tuple[Download, ...] = ()
     test_split: str = ""
     submission: str = ""
@@ -141,6 +160,8 @@ class Task:
             for part in parse_splits(text) if text else ():
                 if part.name not in self.splits:
                     raise ConfigError(f"{name}: there is no split {part.name!r}", hint="add it to splits")
+        if self.hub is not None and not self.hub.splits.keys() <= self.splits.keys():
+            raise ConfigError(f"{name}: the hub has other splits", hint="use the names of splits")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -150,14 +150,12 @@ class TaskAsker:
     def example(self, row: BulkRow) -> EvaluationExample:
         """See `Asker`."""
         fields: Mapping[str, Any] = json.loads(row.fields)
+        _filled(self.task.prefix, fields)
         record = Record(id=row.id, pictures=row.images, fields=fields, unit=row.unit)
-        _check_fields(self.task.prefix, fields)
         try:
             return example_of(self.task, record, row.images)
         except DataError as error:
-            raise UnusableRow(NOT_FILLED, error.message) from error
-        except (LookupError, AttributeError, ValueError, TypeError) as error:
-            raise UnusableRow("the row has no right answer", f"{type(error).__name__}: {error}") from error
+            raise UnusableRow("the row has no right answer", error.message) from error
 
     def identity(self) -> dict[str, Any]:
         """See `Asker`."""

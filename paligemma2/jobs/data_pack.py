@@ -16,9 +16,9 @@ from paligemma2.errors import DataError
 from paligemma2.evaluation.examples import records_of
 from paligemma2.evaluation.predictions import slug
 from paligemma2.jobs.bulk_sources import ID, UNIT
-from paligemma2.types import FilePart
-
-_NO_PICTURE = "put the pictures into the folder of the data set"
+from paligemma2.processing.image import MAX_FILE_BYTES
+from paligemma2.processing.stored import read_cell, read_part
+from paligemma2.types import EditedPicture, FilePart, TableCell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,9 @@ def run(config: DataPackConfig, on_row: Callable[[int], None] | None = None) -> 
 
     Raises:
         InputError: there is no such task, or the destination exists.
-        DataError: files are missing or do not hold what they should, or pictures are videos.
+        DataError: files are missing or do not hold what they should, or pictures are videos or changed when
+            they are opened.
+        ImageError: a file that pictures are parts of is damaged.
         WorkError: the disk is full.
     """
     task, folder = tasks.load(config.task), DataFolder(config.data)
@@ -92,11 +94,15 @@ def _members(record: Record, folder: DataFolder) -> dict[str, bytes]:
 def _content(picture: Picture, folder: DataFolder) -> tuple[bytes, str]:
     if isinstance(picture, VideoPart):
         raise DataError(f"{picture.name} is a video", hint="tasks about videos are run by `evaluate`")
+    if isinstance(picture, EditedPicture):
+        raise DataError(
+            "the pictures are changed when they are opened", hint="such tasks are run by `evaluate`"
+        )
     found = folder.image(picture) if isinstance(picture, str) else picture
     if found is None:
         raise UnusableRow("the picture is missing", str(picture))
     if isinstance(found, FilePart):
-        with found.path.open("rb") as file:
-            file.seek(found.offset)
-            return picture_bytes(file.read(found.size))
+        return picture_bytes(read_part(found, MAX_FILE_BYTES))
+    if isinstance(found, TableCell):
+        return picture_bytes(read_cell(found, MAX_FILE_BYTES))
     return picture_bytes(found)

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from paligemma2 import tasks
 from paligemma2.checkpoint.weights import OnProgress
 from paligemma2.data.readers.data_folder import DataFolder
+from paligemma2.errors import DataError
 from paligemma2.evaluation.examples import read_examples
 from paligemma2.evaluation.predict import (
     Asked,
@@ -30,7 +31,8 @@ from paligemma2.evaluation.predictions import (
 )
 from paligemma2.evaluation.protocol import decoding_of, split_protocol, task_protocol
 from paligemma2.evaluation.result import RowResult, TaskResult, write_result
-from paligemma2.evaluation.score import MaskDecoder, score_row
+from paligemma2.evaluation.score import ReadingMasks, score_row
+from paligemma2.evaluation.submissions import write_submission
 from paligemma2.evaluation.task import Row, Task
 from paligemma2.jobs.evaluate_config import EvaluateConfig, chosen_rows, task_name
 from paligemma2.jobs.evaluate_model import EvaluatedModel, model_facts
@@ -38,6 +40,7 @@ from paligemma2.jobs.evaluate_team import join_team, share_of
 from paligemma2.jobs.versions import versions
 from paligemma2.training.team import Team
 
+SUBMISSION = ".submission.json"
 _NAMED = 3  # missing pictures that are told; the result has all
 
 
@@ -60,6 +63,7 @@ class _Splits:
     """What is known of the splits of a task after predicting: rows, and pictures that are not there."""
 
     files: dict[str, Path] = field(default_factory=dict)
+    ids: dict[str, tuple[str, ...]] = field(default_factory=dict)
     num_rows: dict[str, int] = field(default_factory=dict)
     missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -136,6 +140,7 @@ class _Evaluation:
         unreadable = self._predict_left(split, file, left, num_done=len(examples) - len(left))
         self.team.told(lambda: len(file.merge()))
         known.files[split], known.num_rows[split] = file.path, found.num_rows
+        known.ids[split] = tuple(each.id for each in examples)
         missing = tuple(dict.fromkeys((*found.missing, *unreadable)))
         if missing:
             known.missing[split] = missing
@@ -209,19 +214,36 @@ class _Evaluation:
         )
         if rows:
             write_result(self.folder, result)
+        for split in known.files:
+            if split == self.task.test_split and self.task.submission:
+                self._submit(split, known, lines[split])
         return result
+
+    def _submit(self, split: str, known: _Splits, lines: list[Prediction]) -> None:
+        """Write the file for the server of a test split, unless it would not take it."""
+        if self.config.limit is not None or self.config.control:
+            self.on_event(f"{self.name} {split}: no file for the server is made of a sample or a control")
+            return
+        path = self.folder / f"{slug(split)}{SUBMISSION}"
+        if missing := known.missing.get(split):
+            raise DataError(
+                f"{self.name} {split}: no file for the server, because pictures are missing: {missing[0]}",
+                hint="the server wants an answer to every question; the predictions so far are kept",
+            )
+        write_submission(path, self.task.submission, self.name, lines, known.ids[split])
+        self.on_event(f"{self.name} {split}: {path} is for the server")
 
     def _score(
         self, rows: tuple[Row, ...], known: _Splits, lines: Mapping[str, list[Prediction]]
     ) -> tuple[RowResult, ...]:
-        decode = self._mask_decoder(rows)
+        reading_masks = self._reading_masks(rows)
         scored = [
             score_row(
                 row,
                 lines,
                 sum(known.num_rows[split] for split in row.splits),
                 mode=self.config.mode,
-                decode_masks=decode,
+                reading_masks=reading_masks,
                 samples=self.config.bootstrap_samples,
                 seed=self.config.seed,
             )
@@ -246,5 +268,5 @@ class _Evaluation:
                 (replace(line, score=value) for line, value in zip(lines[split], scores, strict=True)),
             )
 
-    def _mask_decoder(self, rows: tuple[Row, ...]) -> MaskDecoder | None:
+    def _reading_masks(self, rows: tuple[Row, ...]) -> ReadingMasks | None:
         return None

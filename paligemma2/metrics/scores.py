@@ -1,5 +1,6 @@
 """What a metric takes and gives."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -35,7 +36,8 @@ class Scores:
         values: one number for each example, in order; `value` is their mean, or the mean over `groups` of the
             mean in each group. Where a number of the whole corpus is no such mean (BLEU), the closest that
             can be said of one example.
-        groups: the group of each example, where `value` is a mean over groups; else empty.
+        groups: the group of each example, where `value` is a mean over groups; else empty. An example of the
+            group "" counts nowhere: the rule leaves it out.
         parts: further numbers by name, as the accuracy of each type of question.
     """
 
@@ -43,6 +45,69 @@ class Scores:
     values: tuple[float, ...]
     groups: tuple[str, ...] = ()
     parts: Mapping[str, float] = field(default_factory=dict)
+
+
+def mean_score(values: Sequence[float], groups: Sequence[str] = ()) -> float:
+    """What `Scores.value` is by default: the mean, or the mean over groups of the mean in each.
+
+    The order of the examples does not matter, to the last bit.
+
+    Args:
+        values: one for each example.
+        groups: of each example, or nothing; an example of the group "" counts nowhere.
+
+    Raises:
+        InputError: no example counts.
+    """
+    members: dict[str, list[float]] = {}
+    for value, group in zip(values, groups or ["all"] * len(values), strict=True):
+        if group:
+            members.setdefault(group, []).append(value)
+    if not members:
+        raise InputError(
+            f"none of {len(values)} examples counts",
+            hint="give at least one that the rule does not leave out",
+        )
+    means = [math.fsum(inside) / len(inside) for inside in members.values()]
+    return math.fsum(means) / len(means)
+
+
+def scored(
+    values: Sequence[float], *, groups: Sequence[str] = (), parts: Mapping[str, float] | None = None
+) -> Scores:
+    """Scores whose value is `mean_score`; groups may be left empty where all examples are in one.
+
+    Raises:
+        InputError: no example counts.
+    """
+    return Scores(
+        value=mean_score(values, groups), values=tuple(values), groups=tuple(groups), parts=dict(parts or {})
+    )
+
+
+def answered(references: Sequence[Reference]) -> tuple[str, ...]:
+    """Groups that leave out examples without an answer, as big_vision does; empty where all have one."""
+    if all(reference.answers for reference in references):
+        return ()
+    return tuple("all" if reference.answers else "" for reference in references)
+
+
+def part_scores(values: Sequence[float], names: Sequence[str]) -> dict[str, float]:
+    """Further numbers: the mean of each kind of example, and under "<kind>/questions" how many there are.
+
+    Args:
+        values: one for each example.
+        names: the kind of each example; one without a kind ("") is left out.
+    """
+    members: dict[str, list[float]] = {}
+    for value, name in zip(values, names, strict=True):
+        if name:
+            members.setdefault(name, []).append(value)
+    parts: dict[str, float] = {}
+    for name in sorted(members):
+        parts[name] = math.fsum(members[name]) / len(members[name])
+        parts[f"{name}/questions"] = float(len(members[name]))
+    return parts
 
 
 ScoreFunction: TypeAlias = Callable[[Sequence[str], Sequence[Reference]], Scores]
@@ -58,7 +123,8 @@ class Metric:
         version: counts changes of what it computes; part of the hash of a protocol.
         paligemma: the rule that the card's numbers were made with (big_vision's evaluator).
         official: the data set's own script, where it differs; None where it does not, or there is none.
-        reads_masks: whether predictions must be decoded to masks first, see `metrics.segmentation`.
+        reads_masks: whether it needs a decoder of masks: `metrics.segmentation.segmentation_iou` makes the
+            metric that scores from one.
     """
 
     name: str

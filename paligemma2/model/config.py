@@ -4,11 +4,14 @@ import dataclasses
 import difflib
 import math
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from paligemma2.errors import ConfigError
 
 NUM_LOCATION_TOKENS = 1024
 NUM_MASK_TOKENS = 128
+Recomputation: TypeAlias = Literal["none", "selective", "full"]
+"""What a block computes again in training: nothing, all but the products with weights, or everything."""
 
 
 def _check_positive(config: object, *names: str) -> None:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from paligemma2.errors import ConfigError
 from paligemma2.model import recomputed
 from paligemma2.model.cache import KVCache
-from paligemma2.model.config import TextConfig
+from paligemma2.model.config import Recomputation, TextConfig
 from paligemma2.model.piecewise import Piecewise, finish
 from paligemma2.model.prefix_mask import Examples
-from paligemma2.model.recomputation import Recomputation, run_block
+from paligemma2.model.recomputation import run_block
 from paligemma2.model.recomputed_attention import recomputed_attention
 
 

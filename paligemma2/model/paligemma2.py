@@ -9,11 +9,10 @@ from torch import Tensor, nn
 
 from paligemma2.errors import ConfigError, InputError
 from paligemma2.model.cache import KVCache
-from paligemma2.model.config import ModelConfig
+from paligemma2.model.config import ModelConfig, Recomputation
 from paligemma2.model.gemma2 import GemmaDecoder, GemmaLayer
 from paligemma2.model.piecewise import Piecewise, finish
 from paligemma2.model.prefix_mask import Examples, PrefixLayout
-from paligemma2.model.recomputation import Recomputation
 from paligemma2.model.siglip import SiglipEncoder
 
 

@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-Recomputation: TypeAlias = Literal["none", "selective", "full"]
-"""What a block computes again: nothing, all but the products with weights, or everything."""
+from paligemma2.model.config import Recomputation
 
 
 def run_block(block: Callable[..., Tensor], recomputation: Recomputation, *inputs: Any) -> Tensor:

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paligemma2.errors import InputError
-from paligemma2.model.config import VisionConfig
+from paligemma2.model.config import Recomputation, VisionConfig
 from paligemma2.model.piecewise import Piecewise, finish
-from paligemma2.model.recomputation import Recomputation, run_block
+from paligemma2.model.recomputation import run_block
 from paligemma2.model.recomputed import product_dtype
 from paligemma2.model.recomputed_attention import recomputed_attention
 

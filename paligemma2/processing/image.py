@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from paligemma2.errors import ConfigError, ImageError
-from paligemma2.types import FilePart, ImageSource
+from paligemma2.processing.painted import edit
+from paligemma2.processing.stored import read_cell, read_part
+from paligemma2.types import EditedPicture, FilePart, ImageSource, TableCell
 
 MAX_PIXELS = 50_000_000
 MAX_FILE_BYTES = 64 * 1024 * 1024
@@ -72,18 +74,21 @@ def open_image(
 ) -> Image.Image:
     """An upright RGB picture from a file or a part of one, its bytes, a Pillow image or a uint8 array.
 
+    An `EditedPicture` comes turned and with its labels; its outline is drawn after the resize.
+
     EXIF orientation is applied. Of several frames the first is taken. Transparency is dropped, not blended
     (Pillow's `convert("RGB")`, as Hugging Face does); 16-bit grey keeps its high byte; palettes, grey and
     CMYK are converted by Pillow.
 
     Args:
-        source: path, `FilePart`, encoded bytes, `PIL.Image.Image`, or uint8 array [height, width],
-            [height, width, 3] or [height, width, 4].
+        source: path, `FilePart`, `TableCell`, `EditedPicture`, encoded bytes, `PIL.Image.Image`, or uint8
+            array [height, width], [height, width, 3] or [height, width, 4].
         max_pixels: limit on height × width, checked before decoding.
         max_file_bytes: limit on the encoded size, checked before reading.
 
     Raises:
         ImageError: the picture is missing, damaged, of an unknown format, empty, or over a limit.
+        MissingExtra: it is in a parquet file, and pyarrow is not installed.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
@@ -95,8 +100,14 @@ def open_image(
         name = f"image of {len(source)} bytes"
         _check_bytes(len(source), name, max_file_bytes)
         return _decode(BytesIO(source), name, max_pixels)
+    if isinstance(source, EditedPicture):
+        return edit(open_image(source.source, max_pixels=max_pixels, max_file_bytes=max_file_bytes), source)
     if isinstance(source, FilePart):
-        return _from_part(source, max_pixels, max_file_bytes)
+        name = f"{source.path}, {source.size} bytes at {source.offset}"
+        return _decode(BytesIO(read_part(source, max_file_bytes)), name, max_pixels)
+    if isinstance(source, TableCell):
+        name = f"{source.path}, row {source.row} of {source.column}"
+        return _decode(BytesIO(read_cell(source, max_file_bytes)), name, max_pixels)
     if isinstance(source, str | Path):
         return _from_file(Path(source), max_pixels, max_file_bytes)
     raise ImageError(
@@ -171,18 +182,6 @@ def _from_file(path: Path, max_pixels: int, max_file_bytes: int) -> Image.Image:
         raise ImageError(
             f"{path}: cannot be read ({error})", hint="check the path and its permissions"
         ) from error
-
-
-def _from_part(part: FilePart, max_pixels: int, max_file_bytes: int) -> Image.Image:
-    name = f"{part.path}, {part.size} bytes at {part.offset}"
-    _check_bytes(part.size, name, max_file_bytes)
-    try:
-        with part.path.open("rb") as file:
-            file.seek(part.offset)
-            data = file.read(part.size)
-    except OSError as error:
-        raise ImageError(f"{name}: cannot be read ({error})", hint="the file may have been moved") from error
-    return _decode(BytesIO(data), name, max_pixels)
 
 
 def _decode(file: Any, name: str, max_pixels: int) -> Image.Image:

@@ -21,6 +21,7 @@ Paste = Literal["evaluator", "demo"]
 WINDOW = 64
 _FAR = 1e9  # pixels; far beyond any picture, and near enough for exact arithmetic
 _DIGIT_BITS, _GOES_ON, _IS_NEGATIVE, _FIRST_SIGN = 5, 32, 16, 48
+_MAX_LETTERS = 8  # of one number: 40 bits
 
 
 class RunLengths(TypedDict):
@@ -243,22 +244,24 @@ def _runs(counts: Any) -> list[int]:
 
 
 def _text_to_runs(text: str) -> list[int]:
-    runs: list[int] = []
-    value = shift = 0
-    for sign in text:
-        digit = ord(sign) - _FIRST_SIGN
-        if not 0 <= digit < 2 * _GOES_ON:
-            raise InputError(f"{sign!r} cannot stand in run lengths", hint="the annotation is damaged")
-        value |= (digit & (_GOES_ON - 1)) << shift
-        shift += _DIGIT_BITS
-        if digit & _GOES_ON:
-            continue
-        if digit & _IS_NEGATIVE:
-            value -= 1 << shift
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-        value = shift = 0
-    if shift:
+    digits = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.int64)
+    digits -= _FIRST_SIGN
+    if (wrong := np.flatnonzero((digits < 0) | (digits >= 2 * _GOES_ON))).size:
+        raise InputError(f"{text[wrong[0]]!r} cannot stand in run lengths", hint="the annotation is damaged")
+    ends = np.flatnonzero(digits < _GOES_ON)
+    if text and (not ends.size or ends[-1] + 1 < len(text)):
         raise InputError("run lengths end within a number", hint="the annotation is cut short")
+    lengths = np.diff(ends, prepend=-1)
+    if (lengths > _MAX_LETTERS).any():
+        raise InputError("a run is longer than any picture", hint="the annotation is damaged")
+    starts = ends + 1 - lengths
+    shifts = _DIGIT_BITS * (np.arange(len(text)) - np.repeat(starts, lengths))
+    parts = (digits & (_GOES_ON - 1)) << shifts
+    values = np.add.reduceat(parts, starts) if text else parts
+    values -= np.where(digits[ends] & _IS_NEGATIVE, 1 << _DIGIT_BITS * lengths, 0)
+    for first in (1, 2):  # all but the first three are differences from the run before the last
+        values[first::2] = np.cumsum(values[first::2])
+    runs: list[int] = values.tolist()
     return runs
 
 

@@ -14,11 +14,12 @@ from paligemma2.errors import ImageError, InputError
 from paligemma2.model.config import ModelConfig
 from paligemma2.model.prefix_mask import PrefixLayout
 from paligemma2.processing.image import HF, Resize, image_to_array, open_image, scale_pixels
+from paligemma2.processing.painted import draw_outline
 from paligemma2.processing.preprocessor_config import read_resize
 from paligemma2.processing.prompts import Piece, Prompt, pieces_of
 from paligemma2.processing.tokenizer import Tokenizer
 from paligemma2.processing.video import check_clip, read_clip
-from paligemma2.types import Clip, ImageSource
+from paligemma2.types import Clip, EditedPicture, ImageSource
 
 SEPARATOR = "\n"
 Separator = Literal["alone", "joined"]
@@ -228,7 +229,10 @@ class Processor:
                 return scale_pixels(image)
             if image.shape == (3, size, size) and image.dtype == np.float32:
                 return _in_range(image)
-        return image_to_array(open_image(image), size, self.resize)
+        pixels = image_to_array(open_image(image), size, self.resize)
+        if isinstance(image, EditedPicture) and image.outline is not None:
+            return draw_outline(pixels, image.outline)
+        return pixels
 
     def frames(self, clip: Clip) -> tuple[NDArray[np.float32], ...]:
         """The pictures that a clip stands for; `processing.video.read_clip` in the size of the model."""

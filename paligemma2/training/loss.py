@@ -1,14 +1,12 @@
 """The loss on the suffix, and its two averages."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from paligemma2.errors import ConfigError
-
-Average = Literal["example", "token"]
+from paligemma2.training.recipe import Average
 
 
 @dataclass(frozen=True, kw_only=True)

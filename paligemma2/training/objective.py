@@ -10,7 +10,8 @@ from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.model.restored_linear import RestoredTable
 from paligemma2.processing.processor import ModelInputs
 from paligemma2.training.image_cache import ImageCache
-from paligemma2.training.loss import Average, LocationSpread, count_examples, loss_shares, token_losses
+from paligemma2.training.loss import LocationSpread, count_examples, loss_shares, token_losses
+from paligemma2.training.recipe import Average
 from paligemma2.training.table_loss import table_loss, tie
 
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from paligemma2.model.config import Recomputation
 from paligemma2.model.paligemma2 import PaliGemma2Model
-from paligemma2.model.recomputation import Recomputation
 from paligemma2.training.recipe import OptimizerName
 from paligemma2.training.table_loss import BLOCK_ROWS, LOGIT_BYTES
 

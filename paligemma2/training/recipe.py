@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
 from paligemma2.errors import ConfigError
-from paligemma2.model.recomputation import Recomputation
-from paligemma2.training.loss import Average
+from paligemma2.model.config import Recomputation
 
+Average: TypeAlias = Literal["example", "token"]
+"""What counts alike in a batch: every example, however long its suffix is, or every token."""
 OptimizerName: TypeAlias = Literal["adamw", "adamw_8bit", "muon"]
 DecayRule: TypeAlias = Literal["adamw", "big_vision"]
 ScheduleName: TypeAlias = Literal["cosine", "rsqrt"]

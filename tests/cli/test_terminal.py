@@ -1,3 +1,4 @@
+import io
 import os
 import pty
 import subprocess
@@ -7,6 +8,7 @@ import pytest
 
 from paligemma2.cli.terminal import (
     AnswersBar,
+    EvaluationBars,
     bytes_bar,
     print_error,
     print_note,
@@ -16,6 +18,8 @@ from paligemma2.cli.terminal import (
     training_bar,
 )
 from paligemma2.errors import InputError, WorkError
+from paligemma2.evaluation.predict import PredictProgress
+from paligemma2.jobs.evaluate import EvaluateProgress
 from paligemma2.training.trainer import Progress
 
 
@@ -147,3 +151,36 @@ def test_rows_are_written_each_on_one_line_under_their_header(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["rate", "3e-06", "1e-05"]
     assert len({len(line) for line in lines}) == 1
+
+
+def evaluated(done, total=8, rate=2.0, left=3725.0):
+    predicted = PredictProgress(done=done, total=total, rate=rate, seconds_left=left)
+    return EvaluateProgress(model="tiny", task="vqav2", split="val", predicted=predicted)
+
+
+def test_predictions_are_told_in_lines_where_there_is_no_terminal(capsys):
+    with EvaluationBars() as bars:
+        bars.load(1, 10**9)
+        bars.show(evaluated(0, rate=0.0, left=None))
+        bars.show(evaluated(4))  # too soon for another line
+        bars.show(evaluated(8, left=0.0))
+    assert capsys.readouterr().err.splitlines() == [
+        "tiny vqav2 val: 0/8",
+        "tiny vqav2 val: 8/8  2.0/s  0:00 left",
+    ]
+
+
+def test_predictions_have_a_bar_with_the_time_left_on_a_terminal(monkeypatch):
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with EvaluationBars() as bars:
+        bars.load(5 * 10**8, 10**9)
+        bars.show(evaluated(4))
+        bars.show(evaluated(8, left=59.0))
+    assert "loading the model" in screen.getvalue()
+    assert "tiny vqav2 val" in screen.getvalue()
+    assert "8/8" in screen.getvalue()
+    assert "0:59 left" in screen.getvalue()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from paligemma2.data.example_store import ExampleStore
-from paligemma2.types import Example, FilePart
+from paligemma2.types import Box, Clip, EditedPicture, Example, FilePart, Label, TableCell, Variant
 
 
 def example(number: int) -> Example:
@@ -22,9 +22,33 @@ def store_of(count: int) -> ExampleStore:
 
 def test_examples_come_back_as_they_were() -> None:
     store = store_of(3)
-    odd = Example(images=(b"picture", FilePart(Path("a.tar"), 512, 9)), suffix="a", answers=("a", "b"))
+    part = FilePart(Path("a.zip"), 512, 9, is_deflated=True)
+    edited = EditedPicture(
+        source=part,
+        quarter_turns=3,
+        labels=(Label(left=1, top=2, right=3, bottom=4, text="A"),),
+        outline=Box(y_min=0.1, x_min=0.2, y_max=0.3, x_max=0.4),
+    )
+    cell = TableCell(Path("a.parquet"), 7, "image.bytes")
+    images = (b"picture", "a.png", Path("b.png"), part, cell, edited, EditedPicture(source="a.png"))
+    odd = Example(images=images, suffix="a", answers=("a", "b"))
     store.append(odd)
     assert list(store) == [example(0), example(1), example(2), odd]
+
+
+def test_variants_come_back_as_they_were() -> None:
+    store = ExampleStore()
+    variants = (Variant(prefixes=("the cat", "the grey one"), answers=("a",)),)
+    odd = Example(images=("a.png",), prefix="the cat", suffix="a", variants=variants)
+    store.append(odd)
+    assert store[0] == odd
+
+
+def test_clips_come_back_as_they_were() -> None:
+    store = ExampleStore()
+    clips = (Clip(Path("a.mp4"), num_frames=4, stride=7, start=1.5, end=2.5), Clip("b.mp4"), Clip(b"video"))
+    store.append(Example(images=clips, prefix="caption en", suffix="a"))
+    assert store[0].images == clips
 
 
 def test_it_is_a_sequence() -> None:

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paligemma2.data.order import EpochOrder, Mixture, choose_answer, shuffled
+from paligemma2.data.order import EpochOrder, Mixture, choose_answer, choose_question, shuffled
 from paligemma2.errors import ConfigError
+from paligemma2.types import Example, Variant
 
 
 def test_an_order_is_drawn_by_its_key_alone() -> None:
@@ -117,3 +118,41 @@ def test_a_weight_too_small_to_come_is_refused() -> None:
 
 def test_orders_of_a_million_are_small() -> None:
     assert shuffled(1_000_000, 0).dtype == np.uint32
+
+
+TWO = Example(
+    images=("a.png",),
+    variants=(
+        Variant(prefixes=("the cat", "the grey one"), answers=("cat",)),
+        Variant(prefixes=("the dog",), answers=("dog", "Hund")),
+    ),
+)
+
+
+def questions(rule: str, count: int) -> list[Example]:
+    return [choose_question(TWO, rule, seed=0, name="a", visit=visit) for visit in range(count)]  # type: ignore[arg-type]
+
+
+def test_each_variant_comes_once_before_one_comes_again() -> None:
+    asked = questions("choice_no_replacement", 8)
+    for first, second in zip(asked[::2], asked[1::2], strict=True):
+        assert {first.prefix == "the dog", second.prefix == "the dog"} == {True, False}
+    assert {each.prefix for each in asked} == {"the cat", "the grey one", "the dog"}
+    assert all((each.prefix == "the dog") == (each.suffix != "cat") for each in asked)
+    assert not any(each.variants for each in asked)
+
+
+def test_the_answers_of_a_variant_take_turns() -> None:
+    dogs = [each.suffix for each in questions("choice_no_replacement", 8) if each.prefix == "the dog"]
+    assert {*dogs[:2]} == {*dogs[2:]} == {"dog", "Hund"}
+
+
+def test_variants_are_drawn_anew_by_the_other_rule() -> None:
+    asked = questions("choice", 40)
+    assert {each.suffix for each in asked} == {"cat", "dog", "Hund"}
+    assert any(a.prefix == b.prefix == "the dog" for a, b in zip(asked[::2], asked[1::2], strict=True))
+
+
+def test_an_example_of_one_answer_stays_as_it_is() -> None:
+    only = Example(images=("a.png",), prefix="ask", suffix="one")
+    assert choose_question(only, "choice", seed=0, name="a", visit=3) is only

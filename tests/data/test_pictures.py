@@ -3,8 +3,17 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from paligemma2.data.pictures import PictureFolder, only_picture, picture_bytes, picture_size, row_size
+from paligemma2.data.pictures import (
+    PictureFolder,
+    only_picture,
+    picture_bytes,
+    picture_identity,
+    picture_num_bytes,
+    picture_size,
+    row_size,
+)
 from paligemma2.data.rows import DataRow, UnusableRow
+from paligemma2.types import EditedPicture, FilePart, TableCell
 from tests.small_model import save_picture
 
 
@@ -83,3 +92,21 @@ def test_a_folder_in_place_of_a_picture_costs_the_row_only(tmp_path: Path) -> No
 def test_a_row_must_have_one_picture_where_the_format_has_one(count: int) -> None:
     with pytest.raises(UnusableRow, match=f"this row has {count}"):
         only_picture(row(*[Path("a.png")] * count))
+
+
+def test_the_size_and_the_identity_of_every_kind_of_picture(tmp_path):
+    (tmp_path / "a.bin").write_bytes(bytes(20))
+    part, cell = FilePart(tmp_path / "a.bin", 3, 5), TableCell(tmp_path / "a.bin", 3, "image")
+    sources = (
+        b"four",
+        part,
+        cell,
+        tmp_path / "a.bin",
+        EditedPicture(source=part),
+        EditedPicture(source=part, quarter_turns=1),
+    )
+    assert [picture_num_bytes(source) for source in sources] == [4, 5, 20, 20, 5, 5]
+    assert picture_num_bytes(tmp_path / "gone") is None
+    identities = [picture_identity(source) for source in sources]
+    assert len(set(identities)) == len(sources)
+    assert not any(str(tmp_path) in identity for identity in identities)

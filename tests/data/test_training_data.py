@@ -15,7 +15,7 @@ from paligemma2.errors import ConfigError, DataError, InputError
 from paligemma2.processing.processor import ModelInputs, Processor
 from paligemma2.processing.tiny_tokenizer import build_tiny_tokenizer
 from paligemma2.processing.tokenizer import Tokenizer
-from paligemma2.types import Clip, Example
+from paligemma2.types import Clip, Example, Variant
 from tests.data.small_data import text_rows, write_rows
 from tests.small_model import WORDS, save_picture, small_config
 from tests.small_video import save_clip
@@ -101,6 +101,17 @@ def test_the_batches_do_not_depend_on_the_workers_nor_on_where_a_run_goes_on(
         ]
     assert sum(len(batch.skipped) for batch in expected) > 3
     assert sum(batch.num_cut for batch in expected) > 3
+
+
+def test_each_epoch_asks_about_another_thing(tmp_path: Path, processor: Processor) -> None:
+    variants = tuple(Variant(prefixes=(f"{name} ?",), answers=(name,)) for name in ("cat", "dog", "ocr"))
+    data = data_of(processor, examples(tmp_path, 2, variants=variants))
+    asked = [data.example(place) for place in range(6)]
+    assert all(example.prefix == f"{example.suffix} ?" for example in asked)
+    for name in ("row 0", "row 1"):
+        assert {each.suffix for each in asked if each.id == name} == {"cat", "dog", "ocr"}
+    first = [{"cat", "dog", "ocr"} & set(text.split()) for text in learned(processor, data.batch(0))]
+    assert all(len(words) == 1 for words in first)
 
 
 def test_a_batch_is_told_before_it_is_given_out(mixed: TrainingData) -> None:

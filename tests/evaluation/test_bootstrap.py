@@ -107,3 +107,11 @@ def test_one_example_has_no_spread_and_nothing_is_refused():
             bootstrap_interval(*wrong)
     with pytest.raises(InputError, match="0 samples"):
         bootstrap_interval([scores([1.0])], [["a"]], samples=0)
+
+
+def test_what_the_rule_leaves_out_is_not_drawn():
+    rng = np.random.default_rng(4)
+    values = rng.random(300).round()
+    alike = bootstrap_interval([scores(values)], [alone(300)])
+    with_more = scores([*values, *[0] * 200], ["all"] * 300 + [""] * 200, float(values.mean()))
+    assert bootstrap_interval([with_more], [alone(500)]) == alike

@@ -57,13 +57,11 @@ def test_the_mode_chooses_the_rule():
     assert score_row(row("a", metric=metric), {"a": lines("red")}, 1, mode="official").result.value == 0.0
 
 
-def test_masks_are_decoded_before_they_are_scored():
+def test_a_metric_that_reads_masks_is_told_how_first():
     metric = replace(EQUAL, reads_masks=True)
     with pytest.raises(DataError, match="nothing decodes them"):
         score_row(row("a", metric=metric), {"a": lines("<seg1>")}, 1)
-    scored = score_row(
-        row("a", metric=metric), {"a": lines("<seg1>")}, 1, decode_masks=lambda texts, references: ["red"]
-    )
+    scored = score_row(row("a", metric=metric), {"a": lines("red")}, 1, reading_masks=lambda metric: EQUAL)
     assert scored.result.value == 1.0
 
 

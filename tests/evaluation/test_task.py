@@ -1,7 +1,8 @@
 import pytest
 
+from paligemma2.data.readers.parquet_records import ParquetRecords
 from paligemma2.errors import ConfigError
-from paligemma2.evaluation.task import Row, parse_splits
+from paligemma2.evaluation.task import HubTable, Row, parse_splits
 from tests.small_task import EQUAL, small_task
 
 
@@ -46,3 +47,9 @@ def test_other_texts_are_refused(text: str) -> None:
 def test_a_task_that_contradicts_itself_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         small_task(**changes)
+
+
+def test_the_hub_has_no_other_splits() -> None:
+    hub = HubTable(id="a/b", splits={"dev": ParquetRecords(files="dev-*")})
+    with pytest.raises(ConfigError, match="the hub has other splits"):
+        small_task(hub=hub)

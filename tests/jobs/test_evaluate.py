@@ -217,3 +217,31 @@ def test_the_result_is_plain_json(folder):
     content = json.loads((folder / "runs/tiny/colours/result.json").read_text())
     assert content["protocol"]["hash"]
     assert content["rows"][0]["interval"] == [1.0, 1.0]
+
+
+def served(folder, **changes):
+    """The task with its training questions as a test split that a server scores."""
+    task = folder / "served.py"
+    task.write_text(FILE.format("test_split='train', submission='vqa'"))
+    return config(folder, tasks=(str(task),), splits=("train",), **changes)
+
+
+def test_a_test_split_gives_the_file_for_its_server_and_no_number(folder):
+    told = []
+    (result,) = run(served(folder), on_event=told.append)
+    assert result.rows == ()
+    path = folder / "runs/tiny/served/train.submission.json"
+    content = json.loads(path.read_text())
+    assert content[1] == {"question_id": 1, "answer": "green"}
+    assert len(content) == 12
+    assert told == [f"served train: {path} is for the server"]
+
+
+def test_no_file_for_a_server_is_made_of_a_part_of_the_questions(folder):
+    told = []
+    run(served(folder, limit=3, output=folder / "sample"), on_event=told.append)
+    assert "no file for the server is made of a sample" in told[0]
+    (folder / "data/images/train_3.png").unlink()
+    with pytest.raises(DataError, match=r"pictures are missing: train_3\.png"):
+        run(served(folder))
+    assert not list(folder.rglob("*.submission.json"))

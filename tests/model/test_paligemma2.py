@@ -9,9 +9,9 @@ from torch.nn.functional import gelu
 
 from paligemma2.errors import ConfigError, InputError
 from paligemma2.model import gemma2, recomputed, siglip
+from paligemma2.model.config import Recomputation
 from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.model.prefix_mask import PrefixLayout
-from paligemma2.model.recomputation import Recomputation
 from paligemma2.training.loss import suffix_loss
 
 SmallModel = Callable[..., PaliGemma2Model]

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from paligemma2.model.config import Recomputation
 from paligemma2.model.lora import LoraLinear, using_adapters
-from paligemma2.model.recomputation import Recomputation, run_block
+from paligemma2.model.recomputation import run_block
 
 
 @pytest.fixture(autouse=True)

@@ -101,6 +101,8 @@ def test_empty_pictures_have_run_lengths_too(size):
         ({"size": [5, 7], "counts": [-3, 38]}, "run lengths cover"),
         ({"size": [-1, -1], "counts": [1]}, "run lengths cover"),
         ({"size": [5, 7], "counts": "o"}, "end within a number"),
+        ({"size": [5, 7], "counts": "1o"}, "end within a number"),
+        ({"size": [5, 7], "counts": "o" * 20 + "1"}, "longer than any picture"),
         ({"size": [5, 7], "counts": "é"}, "'é' cannot stand"),
         ({"size": [5, 7]}, "are no run lengths"),
         ({"size": [5], "counts": []}, "are no run lengths"),

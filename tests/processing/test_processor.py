@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from paligemma2.processing.image import BIG_VISION, HF
 from paligemma2.processing.processor import Processor
 from paligemma2.processing.tokenizer import LOCATION_TOKENS, MASK_TOKENS
 from paligemma2.processing.video import read_clip
-from paligemma2.types import Box, Clip, Example
+from paligemma2.types import Box, Clip, EditedPicture, Example
 from tests.small_video import frame_numbers, save_clip
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (28, 28, 3), dtype=np.uint8)
@@ -285,3 +286,15 @@ def test_every_example_knows_its_pictures(processor, tiny_config):
     asks = [((first, second), "caption en"), ((second,), "ocr"), ((first,), "")]
     inputs = processor.encode([Example(images=i, prefix=p) for i, p in asks], train=False)
     assert [places.tolist() for places in inputs.pictures(tiny_config)] == [[0, 1], [1], [0]]
+
+
+def test_an_outline_is_drawn_after_the_resize(processor):
+    plain = Image.new("RGB", (100, 50), (10, 200, 30))
+    data = BytesIO()
+    plain.save(data, "PNG")
+    box = Box(y_min=0.25, x_min=0.25, y_max=0.75, x_max=0.75)
+    pixels = processor.pixels(EditedPicture(source=data.getvalue(), outline=box))
+    is_red = (pixels == np.array([1, -1, -1])[:, None, None]).all(axis=0)
+    first, last = int(0.25 * (pixels.shape[1] - 1)), int(0.75 * (pixels.shape[1] - 1))
+    assert is_red.sum() == 4 * (last - first)
+    assert is_red[first, first:last].all()

@@ -24,9 +24,8 @@ from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.model.processes import join_processes
 from paligemma2.processing.processor import ModelInputs
 from paligemma2.training import checkpointing
-from paligemma2.training.loss import Average
 from paligemma2.training.objective import SuffixObjective
-from paligemma2.training.recipe import OptimizerName, Recipe
+from paligemma2.training.recipe import Average, OptimizerName, Recipe
 from paligemma2.training.sharding import shard
 from paligemma2.training.trainer import Progress, Trainer
 from paligemma2.types import Example

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from paligemma2.processing.processor import ModelInputs
-from paligemma2.training.loss import Average
 from paligemma2.training.micro_batches import split_rows
 from paligemma2.training.objective import SuffixObjective
+from paligemma2.training.recipe import Average
 from tests.training.small_model import SMALL, examples_on, picture, small_model, small_processor
 
 

@@ -7,8 +7,9 @@ from torch import Tensor
 from paligemma2.errors import InputError
 from paligemma2.model.paligemma2 import PaliGemma2Model
 from paligemma2.processing.processor import ModelInputs
-from paligemma2.training.loss import Average, LocationSpread, average_losses, token_losses
+from paligemma2.training.loss import LocationSpread, average_losses, token_losses
 from paligemma2.training.objective import SuffixObjective
+from paligemma2.training.recipe import Average
 from tests.training.small_model import examples_on, picture, small_model, small_processor
 
 PICTURES = [picture(seed) for seed in range(3)]

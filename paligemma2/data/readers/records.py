@@ -37,12 +37,15 @@ class Record:
         pictures: in the order in which the model sees them.
         fields: what prompts and answers are made of.
         unit: what intervals draw anew, as the picture that several questions are about; "" is the row itself.
+        variants: where training takes one of several things in turn, as the objects of a picture: for each of
+            them the fields in all ways to ask about it. `fields` are then the first of the first.
     """
 
     id: str
     pictures: tuple[Picture, ...]
     fields: Mapping[str, Any] = field(default_factory=dict)
     unit: str = ""
+    variants: tuple[tuple[Mapping[str, Any], ...], ...] = ()
 
 
 class Reader(Protocol):
