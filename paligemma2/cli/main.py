@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from paligemma2.cli.bench import bench
+from paligemma2.cli.bulk import bulk
 from paligemma2.cli.convert import convert
 from paligemma2.cli.data import data
 from paligemma2.cli.demo import demo
@@ -42,6 +43,7 @@ _COMMANDS = (
     transfer,
     sweep,
     evaluate,
+    bulk,
     report,
     tasks,
     miniatures,

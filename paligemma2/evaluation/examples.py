@@ -62,7 +62,7 @@ def read_examples(
         DataError: files are missing or do not hold what they should; or no picture at all is there.
         InputError: `coding` is needed.
     """
-    records = list(_records(task, split, folder))
+    records = list(records_of(task, split, folder))
     num_rows = len(records)
     if limit is not None and limit < num_rows:
         kept = sorted(random.Random(seed).sample(range(num_rows), limit))
@@ -74,7 +74,7 @@ def read_examples(
         pictures = [_found(task, picture, folder) for picture in record.pictures]
         if all(picture is not None for picture in pictures):
             found = tuple(picture for picture in pictures if picture is not None)
-            examples.append(_example(task, record, found, has_answers=split != task.test_split))
+            examples.append(example_of(task, record, found, has_answers=split != task.test_split))
         else:
             missing |= {
                 _name(name): None
@@ -108,7 +108,42 @@ def _prompt(task: Task, record: Record, fields: Mapping[str, Any]) -> str:
         ) from error
 
 
-def _records(task: Task, split: str, folder: DataFolder) -> Iterator[Record]:
+def example_of(
+    task: Task, record: Record, images: tuple[ImageSource | Clip, ...], *, has_answers: bool = True
+) -> EvaluationExample:
+    """The example of a row whose pictures are found.
+
+    Raises:
+        DataError: the row lacks a field of the prompt, or its right answer.
+    """
+    try:
+        suffixes = task.suffix(record.fields) if has_answers else ()
+        answers = suffixes if task.references is None or not has_answers else task.references(record.fields)
+        meta = {name: record.fields[name] for name in task.meta if name in record.fields}
+    except (LookupError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{task.title}: row {record.id} has no right answer, or not where it should be ({error!r})",
+            hint="is this the data set's own file, of a split with answers?",
+        ) from error
+    return EvaluationExample(
+        example=Example(
+            images=images,
+            prefix=prompt_of(task, record),
+            suffix=suffixes[0] if suffixes else None,
+            answers=suffixes if len(suffixes) > 1 else (),
+            variants=tuple(_variant(task, record, ways) for ways in record.variants),
+            id=record.id,
+        ),
+        reference=Reference(answers=answers, unit=record.unit, meta=meta),
+    )
+
+
+def records_of(task: Task, split: str, folder: DataFolder) -> Iterator[Record]:
+    """The rows of a split of a task, or of several, as the readers give them.
+
+    Raises:
+        DataError: files are missing or do not hold what they should.
+    """
     for part in parse_splits(split):
         records = list(task.splits[part.name].read(folder))
         first, last = part.bounds(len(records))
@@ -134,31 +169,6 @@ def _name(picture: Picture) -> str:
     if isinstance(picture, EditedPicture):
         return str(picture.source)
     return picture.name if isinstance(picture, VideoPart) else str(picture)
-
-
-def _example(
-    task: Task, record: Record, images: tuple[ImageSource | Clip, ...], *, has_answers: bool
-) -> EvaluationExample:
-    try:
-        suffixes = task.suffix(record.fields) if has_answers else ()
-        answers = suffixes if task.references is None or not has_answers else task.references(record.fields)
-        meta = {name: record.fields[name] for name in task.meta if name in record.fields}
-    except (LookupError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{task.title}: row {record.id} has no right answer, or not where it should be ({error!r})",
-            hint="is this the data set's own file, of a split with answers?",
-        ) from error
-    return EvaluationExample(
-        example=Example(
-            images=images,
-            prefix=prompt_of(task, record),
-            suffix=suffixes[0] if suffixes else None,
-            answers=suffixes if len(suffixes) > 1 else (),
-            variants=tuple(_variant(task, record, ways) for ways in record.variants),
-            id=record.id,
-        ),
-        reference=Reference(answers=answers, unit=record.unit, meta=meta),
-    )
 
 
 def _variant(task: Task, record: Record, ways: Sequence[Mapping[str, Any]]) -> Variant:

@@ -133,14 +133,17 @@ class PredictConfig:
     @property
     def limit(self) -> int:
         """The most tokens of an answer."""
-        if self.max_new_tokens is not None:
-            return self.max_new_tokens
-        return _LIMITS.get(self.form, DEFAULT_MAX_NEW_TOKENS)
+        return usual_limit(self.prompt) if self.max_new_tokens is None else self.max_new_tokens
 
     @property
     def needs_masks(self) -> bool:
         """Whether the masks of an answer are of use."""
         return self.masks or self.annotate is not None or self.sheet is not None
+
+
+def usual_limit(prompt: str) -> int:
+    """The most tokens of an answer to a prompt of this form, where nobody says otherwise."""
+    return _LIMITS.get(prompt.partition(" ")[0], DEFAULT_MAX_NEW_TOKENS)
 
 
 @dataclass(frozen=True, kw_only=True)

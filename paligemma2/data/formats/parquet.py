@@ -4,7 +4,7 @@ The pictures are inside, as Hugging Face's `datasets` stores them; a path alone 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from paligemma2.data.pictures import only_picture, picture_bytes
 from paligemma2.data.rows import DataRow, OnProblem, UnusableRow, split_of_file
 from paligemma2.errors import DataError
 from paligemma2.optional import require
-from paligemma2.types import ImageSource
 
 _EXTRA = "parquet"
 _READ_ROWS = 32
@@ -57,7 +56,7 @@ def read(source: Path, on_problem: OnProblem) -> Iterator[DataRow]:
                     split=split,
                     folder=path.parent,
                     on_problem=on_problem,
-                    images=_images(record, path.parent),
+                    images=pictures_of(record, path.parent),
                 )
             except UnusableRow as problem:
                 on_problem(problem.problem(path, line))
@@ -78,7 +77,12 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         ) from error
 
 
-def _images(record: dict[str, Any], folder: Path) -> tuple[ImageSource, ...]:
+def pictures_of(record: Mapping[str, Any], folder: Path) -> tuple[bytes | Path, ...]:
+    """The pictures of a row, in its column `image` or `images`: bytes, or paths below `folder`.
+
+    Raises:
+        UnusableRow: there is none.
+    """
     stated = record.get("image", record.get("images"))
     found = [_image(one, folder) for one in (stated if isinstance(stated, list) else [stated])]
     if not found:
@@ -86,7 +90,7 @@ def _images(record: dict[str, Any], folder: Path) -> tuple[ImageSource, ...]:
     return tuple(found)
 
 
-def _image(stated: Any, folder: Path) -> ImageSource:
+def _image(stated: Any, folder: Path) -> bytes | Path:
     if isinstance(stated, dict):
         stated = stated.get("bytes") or stated.get("path")
     if isinstance(stated, bytes) and stated:

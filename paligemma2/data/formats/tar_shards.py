@@ -8,7 +8,8 @@ to the disk.
 import io
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from io import SEEK_END
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeAlias
@@ -21,7 +22,7 @@ from paligemma2.errors import DataError
 from paligemma2.processing.image import MAX_FILE_BYTES
 from paligemma2.types import FilePart
 
-_ENDINGS = (".tar", ".tar.gz", ".tgz")
+ENDINGS = (".tar", ".tar.gz", ".tgz")
 _SHARD_BYTES = 500_000_000
 _SHARD_ROWS = 10_000
 _Mode: TypeAlias = Literal["r:", "r|*"]
@@ -35,7 +36,7 @@ def is_here(source: Path) -> bool:
 
 def _files(source: Path) -> list[Path]:
     found = [source] if source.is_file() else sorted({*source.glob("*.t*"), *source.glob("*/*.t*")})
-    return [path for path in found if path.name.endswith(_ENDINGS)]
+    return [path for path in found if path.name.endswith(ENDINGS)]
 
 
 def read(source: Path, on_problem: OnProblem) -> Iterator[DataRow]:
@@ -87,26 +88,47 @@ def _rows(path: Path, source: Path, on_problem: OnProblem, mode: _Mode) -> Itera
 
 
 def _samples(path: Path, on_problem: OnProblem, mode: _Mode) -> Iterator[tuple[str, _Parts]]:
-    key, parts = "", _Parts()
+    def note(problem: UnusableRow) -> None:
+        on_problem(problem.problem(path))
+
     try:
         with tarfile.open(path, mode) as shard:
-            for member in shard:
-                if member.isdir():
-                    continue
-                name, ending = _split_name(member.name)
-                if name != key and parts:
-                    yield key, parts
-                    parts = _Parts()
-                key = name
-                try:
-                    is_place = mode == "r:" and ending.endswith(SUFFIXES)
-                    parts[ending] = _place(path, member) if is_place else _content(shard, member)
-                except UnusableRow as problem:
-                    on_problem(problem.problem(path))
+            yield from samples(shard, note, partial(_place, path) if mode == "r:" else None)
     except (tarfile.TarError, OSError, EOFError) as error:
         raise DataError(
             f"{path} is damaged or not a tar file: {error}", hint="make or fetch it again"
         ) from error
+
+
+def samples(
+    shard: tarfile.TarFile,
+    on_unusable: Callable[[UnusableRow], None],
+    place: Callable[[tarfile.TarInfo], FilePart] | None = None,
+) -> Iterator[tuple[str, dict[str, bytes | FilePart]]]:
+    """The samples of an open shard in order: the key, and what stands under it by ending, as ".0.jpg".
+
+    Args:
+        shard: read from begin to end.
+        on_unusable: told of members that are no plain files or too large, which are left out.
+        place: where a picture stands, instead of its bytes.
+
+    Raises:
+        tarfile.TarError, OSError, EOFError: the shard is damaged.
+    """
+    key, parts = "", _Parts()
+    for member in shard:
+        if member.isdir():
+            continue
+        name, ending = _split_name(member.name)
+        if name != key and parts:
+            yield key, parts
+            parts = _Parts()
+        key = name
+        try:
+            read = place if place and ending.endswith(SUFFIXES) else partial(_content, shard)
+            parts[ending] = read(member)
+        except UnusableRow as problem:
+            on_unusable(problem)
     if parts:
         yield key, parts
 
@@ -141,16 +163,31 @@ def _check(member: tarfile.TarInfo) -> None:
 
 
 def _row(key: str, parts: _Parts, path: Path, line: int, split: str, on_problem: OnProblem) -> DataRow:
-    images = tuple(parts[ending] for ending in sorted(parts) if ending.endswith(SUFFIXES))
-    if not images:
-        raise UnusableRow("the sample has no picture", f"{key} has {', '.join(sorted(parts))}")
-    record = {"id": key, **_record(parts)}
+    images = pictures_of(key, parts)
+    record = {"id": key, **record_of(parts)}
     return row_of_record(
         record, file=path, line=line, split=split, folder=path.parent, on_problem=on_problem, images=images
     )
 
 
-def _record(parts: _Parts) -> dict[str, Any]:
+def pictures_of(key: str, parts: Mapping[str, bytes | FilePart]) -> tuple[bytes | FilePart, ...]:
+    """The pictures of a sample, in the order of their endings.
+
+    Raises:
+        UnusableRow: there is none.
+    """
+    images = tuple(parts[ending] for ending in sorted(parts) if ending.endswith(SUFFIXES))
+    if not images:
+        raise UnusableRow("the sample has no picture", f"{key} has {', '.join(sorted(parts))}")
+    return images
+
+
+def record_of(parts: Mapping[str, bytes | FilePart]) -> dict[str, Any]:
+    """The fields in the `.json` of a sample, or its `.txt` as a caption.
+
+    Raises:
+        UnusableRow: there is neither, or it cannot be read.
+    """
     text = parts.get(".json", parts.get(".txt"))
     if not isinstance(text, bytes):
         raise UnusableRow("the sample has no .json or .txt", f"it has {', '.join(sorted(parts))}")
@@ -169,14 +206,14 @@ class Writer:
 
     def __init__(self, folder: Path, on_problem: OnProblem) -> None:
         self._folder = folder
-        self._shards: dict[str, _Shard] = {}
+        self._shards: dict[str, ShardWriter] = {}
 
     def write(self, row: DataRow) -> None:
         """Add a sample; several pictures are `<key>.0.jpg`, `<key>.1.jpg` and so on."""
         pictures = [picture_bytes(image) for image in row.images]
         record = {"id": row.id, "prefix": row.prefix, "suffix": answers_of(row)}
         if row.split not in self._shards:
-            self._shards[row.split] = _Shard(self._folder, row.split)
+            self._shards[row.split] = ShardWriter(self._folder, row.split)
         is_one = len(pictures) == 1
         members = {
             (ending if is_one else f".{number:03d}{ending}"): data
@@ -191,8 +228,13 @@ class Writer:
             shard.close()
 
 
-class _Shard:
-    """The shards of one split, of which the last is open."""
+class ShardWriter:
+    """The shards of one split, `<split>-000000.tar` and so on, of which the last is open.
+
+    Args:
+        folder: which is there.
+        split: begins the names.
+    """
 
     def __init__(self, folder: Path, split: str) -> None:
         self._folder, self._split = folder, split
@@ -200,6 +242,7 @@ class _Shard:
         self._file: tarfile.TarFile | None = None
 
     def add(self, members: dict[str, bytes]) -> None:
+        """Add a sample: what stands in its files, by ending."""
         is_full = self._bytes >= _SHARD_BYTES or (self._rows > 0 and self._rows % _SHARD_ROWS == 0)
         if self._file is None or is_full:
             self.close()
@@ -216,5 +259,6 @@ class _Shard:
         return tarfile.open(self._folder / f"{self._split}-{number:06d}.tar", "w")
 
     def close(self) -> None:
+        """End the last shard."""
         if self._file is not None:
             self._file.close()
