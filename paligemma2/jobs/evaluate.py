@@ -38,6 +38,7 @@ from paligemma2.evaluation.task import Row, Task
 from paligemma2.jobs.evaluate_config import EvaluateConfig, chosen_rows, task_name, wanted_splits
 from paligemma2.jobs.evaluate_model import EvaluatedModel, model_facts
 from paligemma2.jobs.evaluate_team import join_team, share_of
+from paligemma2.jobs.mask_reading import reading_masks
 from paligemma2.jobs.versions import versions
 from paligemma2.training.team import Team
 
@@ -91,14 +92,14 @@ def run(
     team, device = join_team(config.device)
     loaded = {name: tasks.load(name) for name in config.tasks}  # before any of them takes time
     opened = {
-        name: open_data(task, str(config.data_folder(name)), wanted_splits(task, config.splits))
+        name: open_data(task, config.data_source(name), wanted_splits(task, config.splits))
         for name, task in loaded.items()
     }
     results = []
     for model_name in config.models:
         model = EvaluatedModel(model_facts(model_name, config), config, device, on_load)
         for name in config.tasks:
-            one = _Evaluation(config, team, model, name, opened[name], on_progress, on_event)
+            one = _Evaluation(config, team, model, name, *opened[name], on_progress, on_event)
             results.append(one.run())
     return results
 
@@ -112,12 +113,13 @@ class _Evaluation:
         team: Team,
         model: EvaluatedModel,
         name: str,
-        opened: tuple[Task, DataFolder],
+        task: Task,
+        data: DataFolder,
         on_progress: OnEvaluate,
         on_event: OnEvent,
     ) -> None:
         self.config, self.team, self.model = config, team, model
-        self.name, (self.task, self.data) = task_name(name), opened
+        self.name, self.task, self.data = task_name(name), task, data
         self.folder = config.folder(model.facts.name, name)
         self.on_progress, self.on_event = on_progress, on_event
 
@@ -269,4 +271,6 @@ class _Evaluation:
             )
 
     def _reading_masks(self, rows: tuple[Row, ...]) -> ReadingMasks | None:
-        return None
+        if not any(row.metric.reads_masks for row in rows):
+            return None
+        return reading_masks(self.config.mask_codec or "default")

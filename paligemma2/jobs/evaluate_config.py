@@ -20,7 +20,7 @@ class EvaluateConfig:
         models: "tiny", folders, npz files or hub ids.
         tasks: names of `tasks.names()`, or Python files that hold a `TASK`.
         data: the folder of the data set; or one that has a folder for each task, called as the task is; or
-            `owner/name` of a data set of the Hugging Face hub, if the task knows it.
+            `owner/name` on the Hugging Face hub.
         output: a folder; the results of a model and a task are in `<output>/<model>/<task>`.
         splits: of the tasks, only rows with these are evaluated; a `test_split` named here is predicted for
             its server. Empty for all rows of the card.
@@ -43,7 +43,7 @@ class EvaluateConfig:
 
     models: tuple[str, ...]
     tasks: tuple[str, ...]
-    data: Path
+    data: Path | str
     output: Path
     splits: tuple[str, ...] = ()
     protocol: ProtocolName = "paligemma"
@@ -76,10 +76,13 @@ class EvaluateConfig:
             name=self.protocol, mode=self.mode, limit=self.limit, seed=self.seed, control=self.control
         )
 
-    def data_folder(self, task: str) -> Path:
-        """Where the data set of a task is: the folder called as the task, if there is one."""
-        own = self.data / task_name(task)
-        return own if own.is_dir() else self.data
+    def data_source(self, task: str) -> Path | str:
+        """Where the data set of a task is: the folder called as the task, or the one of this name in it.
+
+        A folder that is called so itself is taken as it is: RefCOCO has a folder `refcoco` among its own.
+        """
+        own = Path(self.data) / task_name(task)
+        return own if own.is_dir() and Path(self.data).name != own.name else self.data
 
     def folder(self, model: str, task: str) -> Path:
         """Where the predictions and the result of a model and a task go."""
