@@ -16,7 +16,7 @@ from paligemma2.evaluation.examples import EvaluationExample
 from paligemma2.evaluation.predictions import Prediction, PredictionsFile
 from paligemma2.inference.predictor import PaliGemma2
 from paligemma2.training.interruption import StopRequest, stop_request
-from paligemma2.types import Clip, Decoding, FilePart, ImageSource
+from paligemma2.types import Clip, Decoding, EditedPicture, FilePart, ImageSource, TableCell
 
 _AHEAD = 2  # batches whose pictures are read while the model writes
 _Pixels: TypeAlias = tuple[ImageSource, ...]
@@ -189,6 +189,10 @@ def image_name(image: ImageSource | Clip) -> str:
         return f"{inner} [{image.start:g}-{'' if image.end is None else f'{image.end:g}'}]"
     if isinstance(image, FilePart):
         return f"{image.path}:{image.offset}+{image.size}"
+    if isinstance(image, TableCell):
+        return f"{image.path}:row {image.row} of {image.column}"
+    if isinstance(image, EditedPicture):
+        return image_name(image.source)
     if isinstance(image, str | Path):
         return str(image)
     return f"a {type(image).__name__}"

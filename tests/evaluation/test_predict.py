@@ -21,7 +21,7 @@ from paligemma2.evaluation.predict import (
 from paligemma2.evaluation.predictions import Header, PredictionsFile, read_predictions
 from paligemma2.evaluation.protocol import ProtocolSettings, split_protocol
 from paligemma2.inference.loading import load
-from paligemma2.types import Clip, Decoding, FilePart
+from paligemma2.types import Clip, Decoding, EditedPicture, FilePart, TableCell
 from tests.small_task import small_task, write_colours
 
 TASK = small_task()
@@ -148,6 +148,8 @@ def test_shuffled_pictures_are_others_and_the_same_each_time(examples):
 def test_pictures_of_all_kinds_have_names():
     assert image_name(Path("a/b.png")) == "a/b.png"
     assert image_name(FilePart(Path("a.tar"), 512, 99)) == "a.tar:512+99"
+    cell = TableCell(Path("a.parquet"), 7, "image.bytes")
+    assert image_name(cell) == image_name(EditedPicture(source=cell)) == "a.parquet:row 7 of image.bytes"
     assert image_name(Clip("a.mp4")) == "a.mp4"
     assert image_name(Clip("a.mp4", start=1.5, end=3.0)) == "a.mp4 [1.5-3]"
     assert image_name(Image.new("RGB", (2, 2))) == "a Image"
