@@ -5,7 +5,7 @@ IS_NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 RUN_TESTS := OMP_NUM_THREADS=1 $(VENV)/python -m pytest -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow lint demo
+.PHONY: help setup test test-slow lint demo docs
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -40,3 +40,6 @@ lint: setup  ## check format, style, types and the direction of imports
 
 demo: setup  ## caption, answer, detect and read; then learn a new task; writes an HTML page
 	@$(VENV)/python -m paligemma2 demo
+
+docs: setup  ## write the second part of docs/benchmarks.md from the tasks
+	@$(VENV)/python -c "from pathlib import Path; from paligemma2.report.protocols import update; update(Path('docs/benchmarks.md'))"

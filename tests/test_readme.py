@@ -27,6 +27,7 @@ from tests.checkpoint.hub_stand_in import HubStandIn
 from tests.coco_parts import write_coco_parts
 from tests.small_adapter import save_random_adapter
 from tests.small_model import save_picture, save_small_model
+from tests.small_results import save_run, small_result
 from tests.small_video import save_clip
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -54,7 +55,9 @@ def lines(document: str) -> list[str]:
 
 
 def is_only_checked(line: str) -> bool:
-    return not line.startswith("paligemma2 ") or line.startswith("paligemma2 pretrain")
+    verbs = ("paligemma2 evaluate", "paligemma2 transfer")
+    needs_data_set = line.startswith(verbs) and " --task " in line
+    return not line.startswith("paligemma2 ") or line.startswith("paligemma2 pretrain") or needs_data_set
 
 
 ALL_LINES = [line for document in DOCUMENTS for line in lines(document)]
@@ -78,6 +81,7 @@ def folder(tmp_path: Path) -> Path:
                 json.dumps({"image": f"{part}{i}.png", "prefix": "sort the part", "suffix": "bin B3"})
             )
         (tmp_path / "my_data" / f"_annotations.{part}.jsonl").write_text("\n".join(rows))
+    save_run(tmp_path / "runs" / "colours", small_result())
     write_coco_parts(tmp_path / "my_coco", train=24, valid=8)
     if TINY_FOLDER.is_dir():
         for seed, name in enumerate(("my_adapter", "other_adapter")):

@@ -14,7 +14,8 @@ from paligemma2.data.synthetic.world import scene_of
 from paligemma2.data.training_data import TrainingData
 from paligemma2.inference.loading import load
 from paligemma2.inference.predictor import PaliGemma2
-from paligemma2.metrics.answers import exact_match
+from paligemma2.metrics.exact import EXACT_MATCH
+from paligemma2.metrics.scores import Reference
 from paligemma2.training.objective import SuffixObjective
 from paligemma2.training.recipe import Recipe
 from paligemma2.training.trainer import Trainer
@@ -51,7 +52,8 @@ def accuracy(predictor: PaliGemma2, examples: list[Example], pictures: list[Exam
     for start in range(0, len(examples), BATCH_SIZE):
         shown = [picture.images for picture in pictures[start : start + BATCH_SIZE]]
         texts += predictor.generate(shown, ["secret code"] * len(shown), max_new_tokens=6)
-    return exact_match([text.text for text in texts], [str(example.suffix) for example in examples]).value
+    right = [Reference(answers=(str(example.suffix),)) for example in examples]
+    return EXACT_MATCH([text.text for text in texts], right).value
 
 
 @pytest.mark.skipif(not TINY_FOLDER.is_dir(), reason="the package has no trained model yet")

@@ -11,19 +11,26 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from paligemma2 import tasks
 from paligemma2.data.readers.data_folder import DataFolder
+from paligemma2.data.readers.parquet_records import ParquetRecords
+from paligemma2.data.readers.records import Record
 from paligemma2.errors import DataError, InputError
 from paligemma2.evaluation.examples import EvaluationExample, TaskExamples, read_examples
+from paligemma2.evaluation.open_data import open_data
 from paligemma2.evaluation.task import COLUMNS, Row, Task, parse_splits
+from paligemma2.model.config import preset
 from paligemma2.processing.image import open_image
-from paligemma2.training.recipes import TRANSFERS
+from paligemma2.training.recipes import transfer_recipe
 from paligemma2.types import Clip
 
 FIXTURES = Path(__file__).parent / "tasks" / "fixtures"
@@ -70,6 +77,37 @@ def test_malformed_files_are_told(name: str, tmp_path: Path) -> None:
             with contextlib.suppress(DataError, InputError):
                 read_examples(task, split, DataFolder(folder))
         path.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", [name for name in tasks.names() if tasks.load(name).hub])
+def test_the_tables_of_the_hub_give_the_same_examples(name: str, tmp_path: Path) -> None:
+    """The rows of the fixture in tables with the columns that the task reads, in parts of two rows."""
+    task = tasks.load(name)
+    assert task.hub is not None
+    data, tables = DataFolder(FIXTURES / name), dict[str, list[dict[str, Any]]]()
+    for split, reader in task.hub.splits.items():
+        records = list(task.splits[split].read(data))
+        tables.setdefault(reader.files, []).extend(hub_row(record, reader, data) for record in records)
+    for pattern, rows in tables.items():
+        path = tmp_path / pattern.replace("*", "00000-of-00001")
+        path.parent.mkdir(exist_ok=True)
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path, row_group_size=2)
+    from_hub, folder = open_data(task, tmp_path)
+    for split in task.hub.splits:
+        found = read_examples(from_hub, split, folder)
+        assert [asked(each) for each in found.examples] == [
+            asked(each) for each in read_examples(task, split, data).examples
+        ]
+        check_pictures(found)
+
+
+def hub_row(record: Record, reader: ParquetRecords, data: DataFolder) -> dict[str, Any]:
+    (picture,) = record.pictures
+    assert isinstance(picture, str)
+    encoded = BytesIO()
+    open_image(data.image(picture)).save(encoded, "PNG")  # type: ignore[arg-type]
+    row = {**record.fields, "image": {"bytes": encoded.getvalue(), "path": None}, **reader.where}
+    return row | ({reader.id: record.id} if reader.id else {})
 
 
 def content_of(path: Path) -> Any:
@@ -154,9 +192,29 @@ def check_recipe(name: str, task: Task) -> None:
         assert task.transfer_from in tasks.names()
         return
     assert task.recipe.text_length == task.text_length
-    known = TRANSFERS.get(name)
-    if known is not None:
-        assert {**vars(task.recipe), "alternatives": ()} == {**vars(known), "alternatives": ()}
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels", "expected"),
+    [
+        ("infovqa", 224, {"batch_size": 256, "weight_decay": 1e-6, "label_smoothing": 0.4}),
+        ("infovqa", 896, {"batch_size": 32, "weight_decay": 3e-7}),
+        ("refcoco", 224, {"dropout": 0.1, "label_smoothing": 0.3, "batch_size": 256}),
+        ("refcoco", 448, {"dropout": 0.0, "label_smoothing": 0.3, "batch_size": 256}),
+        ("refcoco", 896, {"batch_size": 64}),
+        ("gqa", 224, {"freeze": ()}),
+        ("gqa", 448, {"freeze": ("image",)}),
+        ("scienceqa", 224, {"freeze": ("image",), "batch_size": 128}),
+        ("screen2words", 448, {"dropout": 0.3, "label_smoothing": 0.2}),
+    ],
+)
+def test_hyper_parameters_are_those_of_the_paper_for_each_resolution(
+    name: str, pixels: int, expected: dict[str, object]
+) -> None:
+    row = tasks.load(name).recipe
+    assert row is not None
+    recipe = transfer_recipe(name, row, preset(f"paligemma2-3b-pt-{pixels}")).training
+    assert {key: getattr(recipe, key) for key in expected} == expected
 
 
 @pytest.mark.golden

@@ -33,7 +33,10 @@ def evaluate(
         ),
     ],
     data: Annotated[
-        Path, typer.Option(help="Folder of the data set, or of one folder per task.", metavar="FOLDER")
+        Path,
+        typer.Option(
+            help="Folder of the data set, or of one folder per task; or its id on the hub.", metavar="FOLDER"
+        ),
     ],
     output: Annotated[Path, typer.Option(help="Predictions and results go there.", metavar="RUNS")],
     splits: Annotated[

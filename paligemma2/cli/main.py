@@ -19,8 +19,11 @@ from paligemma2.cli.data import data
 from paligemma2.cli.demo import demo
 from paligemma2.cli.evaluate import evaluate
 from paligemma2.cli.inspect import inspect
+from paligemma2.cli.miniatures import miniatures
+from paligemma2.cli.plan import plan
 from paligemma2.cli.predict import predict
 from paligemma2.cli.pretrain import pretrain
+from paligemma2.cli.report import report
 from paligemma2.cli.sweep import sweep
 from paligemma2.cli.tasks import tasks
 from paligemma2.cli.terminal import print_error, print_note
@@ -35,9 +38,25 @@ app = typer.Typer(
     rich_markup_mode=None,  # help with frames takes a tenth of a second more
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (predict, transfer, sweep, evaluate, bulk, tasks, inspect, convert, demo, pretrain, bench):
+_COMMANDS = (
+    predict,
+    transfer,
+    sweep,
+    evaluate,
+    bulk,
+    report,
+    tasks,
+    miniatures,
+    inspect,
+    convert,
+    demo,
+    pretrain,
+    bench,
+)
+for _command in _COMMANDS:
     app.command()(_command)
 app.add_typer(data, name="data")
+app.add_typer(plan, name="plan")
 
 
 @app.callback()

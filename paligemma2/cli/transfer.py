@@ -30,6 +30,9 @@ def transfer(
     data: TrainingData,
     output: Annotated[Path, typer.Option(help="The new model folder.", metavar="FOLDER")],
     model: Model = "tiny",
+    task: Annotated[
+        str, typer.Option(help="A benchmark, as vqav2: its training split, recipe and metric.")
+    ] = "",
     recipe: RecipeName = None,
     settings: RecipeSettings = None,
     freeze: Annotated[
@@ -86,7 +89,12 @@ def transfer(
     if steps is not None:
         given.append("epochs=none")
     config = configure(
-        model, tuple(map(parse_source, data)), output, recipe=recipe, settings=[*given, *(settings or ())]
+        model,
+        tuple(map(parse_source, data)),
+        output,
+        recipe=recipe,
+        task=task,
+        settings=[*given, *(settings or ())],
     )
     if devices > 1 and not plan:
         raise InputError("--devices is for --plan", hint="start several processes with torchrun")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from paligemma2.checkpoint.hub import download_dataset, is_hub_id
 from paligemma2.data.readers.data_folder import DataFolder
-from paligemma2.errors import DataError, InputError
+from paligemma2.errors import DataError
 from paligemma2.evaluation.task import HubTable, Task, parse_splits
 
 
@@ -22,8 +22,7 @@ def open_data(task: Task, source: str | Path, splits: tuple[str, ...] = ()) -> t
             () is all that it has.
 
     Raises:
-        DataError: the task is not on the hub, not with this id, or not with these splits.
-        InputError: neither a folder nor an id.
+        DataError: neither a folder nor an id; or the hub has the task not with this id or these splits.
         HubError: the hub cannot or will not give the files.
     """
     path = Path(source).expanduser()
@@ -31,9 +30,7 @@ def open_data(task: Task, source: str | Path, splits: tuple[str, ...] = ()) -> t
         folder = DataFolder(path)
         return (_of_hub(task, task.hub) if _is_from_hub(task, folder) else task), folder
     if isinstance(source, Path) or not is_hub_id(source):
-        raise InputError(
-            f"there is no folder {str(source)!r}", hint="give the folder of the data set, or owner/name"
-        )
+        raise DataError(f"{source} is not a folder", hint="give the folder of the data set, or owner/name")
     hub = _checked(task, source, splits)
     wanted = {part.name for text in splits for part in parse_splits(text)} or set(hub.splits)
     patterns = [hub.splits[name].files for name in sorted(wanted)]

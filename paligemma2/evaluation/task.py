@@ -30,12 +30,15 @@ class Row:
         splits: keys of `Task.splits`, maybe with a part, "val[-10240:]"; the number is the mean of theirs.
         metric: how each split is scored.
         published: the card's number in each of `COLUMNS` (PaliGemma 2, arXiv:2412.03555, table 13).
+        num_examples: of all its splits together, as the paper or the data set counts them; None where no
+            source says. Decides nothing: plans and notes on coverage are made of it.
     """
 
     title: str
     splits: tuple[str, ...]
     metric: Metric
     published: Published = (None,) * 6
+    num_examples: int | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ class Task:
         transfer_from: name of the task whose model a zero-shot task is asked of.
         beams: how many answers are kept side by side; 1 is greedy.
         frames: of videos.
+        num_pictures: of each example, where it is no video.
         antialias: whether pictures are averaged when they shrink, in evaluation.
         train_antialias: in training; None is as in evaluation.
         final_cap: soft-cap of the output logits; None is without, as in the paper's transfers.
@@ -110,6 +114,7 @@ class Task:
         submission: key of `evaluation.submissions.WRITERS`, what the server takes; "" for none.
         miniature: key of the kind of content that `paligemma2 data make` draws for it.
         notes: what else is known or in doubt, for `docs/benchmarks.md`.
+        num_train: examples of `train`, as the paper counts them; None where no source says. Decides nothing.
 
     Raises:
         ConfigError: it contradicts itself.
@@ -131,6 +136,7 @@ class Task:
     transfer_from: str = ""
     beams: int = 1
     frames: Frames | None = None
+    num_pictures: int = 1
     antialias: bool = True
     train_antialias: bool | None = None
     final_cap: float | None = None
@@ -144,6 +150,7 @@ class Task:
     submission: str = ""
     miniature: str = ""
     notes: tuple[str, ...] = field(default=())
+    num_train: int | None = None
 
     def __post_init__(self) -> None:
         name = self.title

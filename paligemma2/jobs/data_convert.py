@@ -1,15 +1,10 @@
 """A data set to another format, row by row."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from paligemma2.checkpoint.atomic import new_folder
 from paligemma2.checkpoint.mask_codec_files import (
@@ -20,9 +15,10 @@ from paligemma2.checkpoint.mask_codec_files import (
     recorded_mask_codec,
 )
 from paligemma2.data.registry import Format, RowWriter, find_format, format_named, open_data
-from paligemma2.data.row_tasks import TASKS, Codes, MaskCoding, Task, to_objects, to_text
+from paligemma2.data.row_tasks import TASKS, MaskCoding, Task, to_objects, to_text
 from paligemma2.data.rows import DataRow, OnProblem, ProblemCounts, UnusableRow, one_per_answer
 from paligemma2.errors import DataError, InputError
+from paligemma2.jobs.mask_coding import coding_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +130,7 @@ def _convert(
     codec: LoadedMaskCodec | None,
     labels: tuple[str, ...],
 ) -> None:
-    coding = None if codec is None else _coding(codec)
+    coding = None if codec is None else coding_of(codec)
     try:
         for made in _made(row, task, target, report.add, coding, labels):
             writer.write(made)
@@ -157,18 +153,6 @@ def _made(
             yield from to_text(one, task, on_problem, coding, labels)
         else:
             yield to_objects(one, task, on_problem, coding)
-
-
-def _coding(loaded: LoadedMaskCodec) -> MaskCoding:
-    def encode(windows: NDArray[np.float32]) -> list[Codes]:
-        with torch.inference_mode():
-            return [tuple(codes) for codes in loaded.codec.encode(torch.from_numpy(windows)).tolist()]
-
-    def decode(codes: Sequence[Codes]) -> NDArray[np.floating[Any]]:
-        with torch.inference_mode():
-            return loaded.codec.decode(torch.tensor(codes)).numpy()
-
-    return MaskCoding(encode=encode, decode=decode)
 
 
 def _nothing_written(config: DataConvertConfig, report: DataConvertReport) -> DataError:

@@ -19,7 +19,8 @@ class EvaluateConfig:
     Attributes:
         models: "tiny", folders, npz files or hub ids.
         tasks: names of `tasks.names()`, or Python files that hold a `TASK`.
-        data: the folder of the data set; or one that has a folder for each task, called as the task is.
+        data: the folder of the data set; or one that has a folder for each task, called as the task is; or
+            `owner/name` of a data set of the Hugging Face hub, if the task knows it.
         output: a folder; the results of a model and a task are in `<output>/<model>/<task>`.
         splits: of the tasks, only rows with these are evaluated; a `test_split` named here is predicted for
             its server. Empty for all rows of the card.
@@ -111,6 +112,12 @@ def chosen_rows(task: Task, splits: tuple[str, ...]) -> tuple[tuple[Row, ...], t
             hint=f"use all splits of a row: {', '.join(each for each in known if each)}",
         )
     return rows, only_predicted
+
+
+def wanted_splits(task: Task, splits: tuple[str, ...]) -> tuple[str, ...]:
+    """All splits to predict, each once; raises what `chosen_rows` does."""
+    rows, only_predicted = chosen_rows(task, splits)
+    return tuple(dict.fromkeys([split for row in rows for split in row.splits] + list(only_predicted)))
 
 
 def _last_part(model: str) -> str:

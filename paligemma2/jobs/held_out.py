@@ -8,8 +8,9 @@ from typing import TypeAlias
 from paligemma2.data.sources import DataSource, read_source
 from paligemma2.errors import DataError
 from paligemma2.inference.predictor import PaliGemma2
-from paligemma2.metrics.answers import exact_match
 from paligemma2.metrics.detection import mean_box_iou
+from paligemma2.metrics.exact import EXACT_MATCH
+from paligemma2.metrics.scores import Reference
 from paligemma2.processing.parsing import parse_answer
 from paligemma2.types import Example
 
@@ -58,7 +59,8 @@ def metric_of(examples: Sequence[Example]) -> tuple[str, Score]:
     references = [example.suffix or "" for example in examples]
     expected = [parse_answer(reference).detections for reference in references]
     if not all(expected):
-        return "exact match", lambda answers: exact_match(answers, references).value
+        right = [Reference(answers=(reference,)) for reference in references]
+        return "exact match", lambda answers: EXACT_MATCH(answers, right).value
     return "mean box IoU", lambda answers: fmean(
         mean_box_iou(parse_answer(text).detections, boxes)
         for text, boxes in zip(answers, expected, strict=True)

@@ -1,7 +1,7 @@
 """Transfer: fine-tune a model on the user's examples, and say how much better it got."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -10,13 +10,14 @@ from typing import TypeVar
 
 from paligemma2.checkpoint.adapter import save_adapter
 from paligemma2.checkpoint.atomic import write_json
-from paligemma2.data.training_data import TrainingData, open_training_data
-from paligemma2.errors import DataError, InputError
+from paligemma2.data.training_data import TrainingData
+from paligemma2.errors import InputError
 from paligemma2.jobs.transfer_config import TransferConfig
 from paligemma2.jobs.transfer_evaluation import Evaluation, Evaluator, OnEvaluation
 from paligemma2.jobs.transfer_model import Trainee, shared_trainee, shares, trainee_alone
 from paligemma2.jobs.transfer_page import RUN, Shown, reported
 from paligemma2.jobs.transfer_start import start_score
+from paligemma2.jobs.transfer_task import TransferData, open_transfer_data, resize_for_task
 from paligemma2.jobs.versions import versions
 from paligemma2.model.lora_training import adapter_in
 from paligemma2.processing.processor import ModelInputs
@@ -48,7 +49,7 @@ class TransferReport:
     """The held-out score before and after.
 
     Attributes:
-        metric: "mean box IoU" where every right answer has boxes, else "exact match".
+        metric: of the task; else "mean box IoU" where every right answer has boxes, else "exact match".
         before: score of the starting model, 0 to 1.
         after: score of the new one.
         examples: held-out examples scored.
@@ -88,8 +89,8 @@ def run(
         require_tracker(config.tracking.tool)
     trainee = shared_trainee(config) if config.sharded else trainee_alone(config)
     team, predictor = trainee.team, trainee.predictor
-    data = _opened(config, trainee, on_event)
-    held_out = _held_out(config, data)
+    found = _opened(config, trainee, on_event)
+    data, held_out = found.training, found.held_out
     recipe = replace(config.training, steps=config.num_steps(data.num_examples))
     on_event(
         f"recipe {config.recipe}: {recipe.steps} updates of {recipe.batch_size} from {data.num_examples} "
@@ -106,6 +107,7 @@ def run(
             on_score,
             team=team,
             together=trainee.together,
+            metric=found.metric,
         )
         shown.metric, shown.examples = evaluator.metric, held_out
         on_numbers = _also(tracker, "train", partial(on_progress, "transfer"))
@@ -122,25 +124,16 @@ def run(
     return report
 
 
-def _opened(config: TransferConfig, trainee: Trainee, on_event: Callable[[str], None]) -> TrainingData:
-    data = open_training_data(
-        config.sources,
-        trainee.predictor.processor,
-        batch_size=config.training.batch_size // trainee.team.size,
-        seed=config.training.seed,
-        rules=config.rules,
-    )
-    for reason, count in (data.problems.skipped + data.problems.noted).most_common():
+def _opened(config: TransferConfig, trainee: Trainee, on_event: Callable[[str], None]) -> TransferData:
+    processor = trainee.predictor.processor
+    found = open_transfer_data(config, processor, batch_size=config.training.batch_size // trainee.team.size)
+    resize_for_task(config, trainee.predictor)
+    problems = found.training.problems
+    for reason, count in (problems.skipped + problems.noted).most_common():
         on_event(f"{count} × {reason}")
-    return data
-
-
-def _held_out(config: TransferConfig, data: TrainingData) -> Sequence[Example]:
-    if not data.held_out:
-        raise DataError(
-            f"{config.sources[0].path} has no held-out examples", hint="add some of the split valid or test"
-        )
-    return data.held_out[: config.evaluation.examples]
+    if found.missing:
+        on_event(f"{found.missing} pictures are missing, and their examples left out")
+    return found
 
 
 def _write_run(config: TransferConfig, recipe: Recipe, data: TrainingData) -> None:
@@ -157,7 +150,7 @@ def _write_run(config: TransferConfig, recipe: Recipe, data: TrainingData) -> No
 
 def _start_of(config: TransferConfig) -> dict[str, object]:
     """What decides the score before the first update; a fresh adapter by itself has no effect."""
-    return {
+    parts: dict[str, object] = {
         "model": config.model,
         "quantize": config.quantize,
         "has adapter": config.lora is not None,  # the weights below may then be in 16 bits
@@ -165,6 +158,7 @@ def _start_of(config: TransferConfig) -> dict[str, object]:
         "final cap": config.has_final_cap,
         "max_new_tokens": config.evaluation.max_new_tokens,
     }
+    return parts | ({"task": config.task} if config.task else {})
 
 
 def _reported(

@@ -1,23 +1,27 @@
 """What a transfer is asked to do."""
 
+import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from paligemma2 import tasks
 from paligemma2.assets import TINY_FOLDER
 from paligemma2.checkpoint.open_checkpoint import open_checkpoint
 from paligemma2.configuration import with_settings
 from paligemma2.data.sources import DataSource
 from paligemma2.data.training_data import DataRules
-from paligemma2.errors import ConfigError
+from paligemma2.errors import ConfigError, InputError
 from paligemma2.inference.devices import Dtype
+from paligemma2.jobs.evaluate_config import task_name
 from paligemma2.jobs.transfer_evaluation import EvaluationSettings
+from paligemma2.model.config import ModelConfig
 from paligemma2.model.lora_settings import LoraSettings
 from paligemma2.model.weight_forms import Quantization
 from paligemma2.training.recipe import Recipe
-from paligemma2.training.recipes import SMALL, recipe_named
+from paligemma2.training.recipes import NAMES, SMALL, NamedRecipe, recipe_named, transfer_recipe
 from paligemma2.training.tracking import TrackingSettings
 from paligemma2.training.trainer import bfloat16_is_fast
 
@@ -29,6 +33,9 @@ class TransferConfig:
     Attributes:
         model: "tiny", a folder, an npz file or a hub id.
         data: folder or file in any format of `data.registry`, or sources of a weighted mixture.
+        task: name of a benchmark, or a file with a `TASK`, whose training split is trained on and whose
+            metric validates; `data` is then the folder of its data set. "" is data of one's own.
+        tune: train and validate on the splits for choosing settings, not on those of the card's number.
         output: the new model folder, or that of the new adapter; logs, and states until the end, stand beside
             it in `<output>.run`.
         recipe: what the recipe is called, for the record.
@@ -51,6 +58,8 @@ class TransferConfig:
     model: str
     data: Path | tuple[DataSource, ...]
     output: Path
+    task: str = ""
+    tune: bool = False
     recipe: str = "small"
     training: Recipe = SMALL.training
     epochs: float | None = None
@@ -85,6 +94,11 @@ class TransferConfig:
                 "an adapter is trained without the final cap, with which it will be used",
                 hint="leave has_final_cap=true, or train the weights themselves",
             )
+        if self.task and len(self.sources) > 1:
+            raise ConfigError(
+                f"{len(self.sources)} data sets for the task {self.task!r}",
+                hint="give the folder of its data set",
+            )
         if self.epochs is not None and not self.epochs > 0:
             raise ConfigError(f"epochs is {self.epochs}", hint="give a number above zero")
         for name in ("num_workers", "image_cache_gb"):
@@ -104,6 +118,7 @@ def configure(
     output: str | Path,
     *,
     recipe: str | None = None,
+    task: str = "",
     settings: Iterable[str] = (),
 ) -> TransferConfig:
     """The configuration of a named recipe for a model, with some settings changed.
@@ -112,28 +127,62 @@ def configure(
         model: see `TransferConfig`.
         data: see `TransferConfig`.
         output: see `TransferConfig`.
-        recipe: a name of `training.recipes.NAMES`; None chooses by the size of the model.
+        recipe: a name of `training.recipes.NAMES`, or of a task; None is that of the task, or by the size of
+            the model.
+        task: see `TransferConfig`.
         settings: such as `training.learning_rate=3e-6`, `lora.rank=8` or `evaluation.every=100`.
 
     Raises:
-        InputError: there is no such model or recipe.
+        InputError: there is no such model, recipe or task, or it is a zero-shot task.
         ConfigError: there is no such setting, or it makes no sense.
         CheckpointError: the files of the model are damaged.
     """
-    named = recipe_named(recipe, open_checkpoint(TINY_FOLDER if model == "tiny" else model).config)
+    own = open_checkpoint(TINY_FOLDER if model == "tiny" else model).config
+    named = _of_task(task, own) if task and recipe is None else _named(recipe, own)
     settings = tuple(settings)
     trains_adapter = any(setting.startswith("lora.") for setting in settings)
     config = TransferConfig(
         model=model,
         data=Path(data) if isinstance(data, str) else data,
         output=Path(output),
+        task=task,
         recipe=recipe or named.name,
         training=named.training,
         epochs=named.epochs,
         has_final_cap=named.has_final_cap or trains_adapter,
         rules=DataRules(text_length=named.text_length),
+        evaluation=_evaluation(task),
     )
     return with_settings(config, settings)
+
+
+def _named(recipe: str | None, own: ModelConfig) -> NamedRecipe:
+    if recipe is None or recipe in NAMES:
+        return recipe_named(recipe, own)
+    if recipe in tasks.names():
+        return _of_task(recipe, own)
+    near = difflib.get_close_matches(recipe, (*NAMES, *tasks.names()), n=1)
+    hint = f"did you mean {near[0]!r}? Known: " if near else "known: "
+    raise InputError(
+        f"there is no recipe {recipe!r}",
+        hint=f"{hint}{', '.join(NAMES)}, and those of `paligemma2 tasks`",
+    )
+
+
+def _of_task(name: str, own: ModelConfig) -> NamedRecipe:
+    task = tasks.load(name)
+    if task.recipe is None:
+        raise InputError(
+            f"{task.title} is asked of a model that learned another task",
+            hint=f"transfer {task.transfer_from} instead",
+        )
+    return transfer_recipe(task_name(name), task.recipe, own)
+
+
+def _evaluation(task: str) -> EvaluationSettings:
+    if not task:
+        return EvaluationSettings()
+    return EvaluationSettings(max_new_tokens=tasks.load(task).text_length)
 
 
 def base_dtype(config: TransferConfig, device: torch.device) -> Dtype:

@@ -10,7 +10,7 @@ import torch
 
 from paligemma2.errors import ConfigError
 from paligemma2.inference.predictor import PaliGemma2
-from paligemma2.jobs.held_out import answers, metric_of
+from paligemma2.jobs.held_out import Score, answers, metric_of
 from paligemma2.training.best_weights import keep_best
 from paligemma2.training.objective import SuffixObjective
 from paligemma2.training.run_log import EVALUATIONS, append_to_log, read_log
@@ -92,6 +92,7 @@ class Evaluator:
         team: the processes that share the model, if there are several; all call the same methods in the same
             order, and the first one writes.
         together: does the work it is given while such a model can be asked.
+        metric: by its name and as a function of the answers; None suits the examples.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Evaluator:
         *,
         team: Team = ALONE,
         together: Together = lambda work: work(),
+        metric: tuple[str, Score] | None = None,
     ) -> None:
         self.team = team
         self._together = together
@@ -113,7 +115,7 @@ class Evaluator:
         self.folder = folder
         self.on_evaluation = on_evaluation
         self._latest: tuple[Evaluation, list[str]] | None = None
-        self.metric, self._score = metric_of(examples)
+        self.metric, self._score = metric_of(examples) if metric is None else metric
 
     def measure(self, step: int) -> tuple[Evaluation, list[str]]:
         """The scores of the model as it is, and its answers."""

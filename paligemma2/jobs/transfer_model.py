@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -18,6 +19,7 @@ from paligemma2.inference.loading import load
 from paligemma2.inference.predictor import PaliGemma2
 from paligemma2.jobs.transfer_config import TransferConfig, base_dtype
 from paligemma2.jobs.transfer_evaluation import Together
+from paligemma2.jobs.transfer_task import transfer_model_config
 from paligemma2.model.lora_training import add_adapter, add_fresh_adapter, fresh_adapter
 from paligemma2.model.paligemma2 import PaliGemma2Model, drop_final_cap
 from paligemma2.model.processes import join_processes
@@ -51,6 +53,11 @@ class Trainee:
     together: Together = lambda work: work()
 
 
+def checkpoint_path(model: str) -> str | Path:
+    """What a checkpoint is called in the layers below, which do not know "tiny"."""
+    return TINY_FOLDER if model == "tiny" else model
+
+
 def prepared_model(config: TransferConfig) -> PaliGemma2:
     """The model as it goes into training: with its adapter, and without the cap if the recipe wants that.
 
@@ -59,7 +66,11 @@ def prepared_model(config: TransferConfig) -> PaliGemma2:
         CheckpointError: the model cannot be loaded.
     """
     dtype = base_dtype(config, device_named("auto"))
-    predictor = load(config.model, dtype=dtype, for_training=True, quantize=config.quantize)
+    wanted = None
+    if config.task:
+        checkpoint = open_checkpoint(checkpoint_path(config.model), compare_head=False, may_be_quantized=True)
+        wanted = transfer_model_config(config, checkpoint.config)
+    predictor = load(config.model, dtype=dtype, for_training=True, quantize=config.quantize, config=wanted)
     if not config.has_final_cap:
         drop_final_cap(predictor.model)
     if config.lora is not None:
@@ -87,10 +98,10 @@ def shared_trainee(config: TransferConfig) -> Trainee:
     mesh, device = join_processes("auto", purpose="a sharded transfer")
     team = Team.on(mesh, device)
     _check(config, team.size)
-    checkpoint = open_checkpoint(TINY_FOLDER if config.model == "tiny" else config.model)
+    checkpoint = open_checkpoint(checkpoint_path(config.model))
     dtype = _compute_dtype(config, device)
     with torch.device("meta"):
-        model = PaliGemma2Model(checkpoint.config)
+        model = PaliGemma2Model(transfer_model_config(config, checkpoint.config))
     if not config.has_final_cap:
         drop_final_cap(model)
     adapter = _attach_fresh_adapter(model.to(dtype), config) if config.lora is not None else {}

@@ -9,11 +9,12 @@ import torch
 from paligemma2.assets import TINY_FOLDER
 from paligemma2.checkpoint.open_checkpoint import Checkpoint, open_checkpoint
 from paligemma2.configuration import with_settings
-from paligemma2.data.training_data import TrainingData, open_training_data
+from paligemma2.data.training_data import TrainingData
 from paligemma2.errors import InputError
 from paligemma2.inference.devices import device_named
 from paligemma2.jobs.predict_memory import available_memory
 from paligemma2.jobs.transfer_config import TransferConfig, base_dtype
+from paligemma2.jobs.transfer_task import open_transfer_data
 from paligemma2.model.config import ModelConfig
 from paligemma2.model.lora_training import add_fresh_adapter
 from paligemma2.model.low_bit import GROUP
@@ -122,13 +123,8 @@ def plan(config: TransferConfig, *, devices: int = 1) -> TransferPlan:
 
 
 def _opened(config: TransferConfig, checkpoint: Checkpoint) -> TrainingData:
-    return open_training_data(
-        config.sources,
-        Processor.from_folder(checkpoint.folder, checkpoint.config),
-        batch_size=config.training.batch_size,
-        seed=config.training.seed,
-        rules=config.rules,
-    )
+    processor = Processor.from_folder(checkpoint.folder, checkpoint.config)
+    return open_transfer_data(config, processor, batch_size=config.training.batch_size).training
 
 
 def _lengths(data: TrainingData) -> _Lengths:
@@ -204,7 +200,8 @@ def _changes(config: TransferConfig, devices: int) -> Iterator[tuple[str, Transf
     ):
         yield setting, with_settings(config, [setting]), devices
     if config.lora is None:
-        yield "lora.rank=8", replace(with_settings(config, ["lora.rank=8"]), has_final_cap=True), devices
+        capped = replace(config, has_final_cap=True)  # an adapter cannot do without
+        yield "lora.rank=8", with_settings(capped, ["lora.rank=8"]), devices
     elif config.quantize is None:
         yield "quantize=int4", with_settings(config, ["quantize=int4"]), devices
     for more in (2, 4, 8, 16, 32, 64):

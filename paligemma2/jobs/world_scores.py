@@ -8,9 +8,10 @@ from paligemma2.data.synthetic.samples import Row, Sample
 from paligemma2.data.synthetic.targets import picture_mask
 from paligemma2.data.synthetic.world import pair_sample, scene_sample, segment_sample, word_sample
 from paligemma2.inference.predictor import PaliGemma2
-from paligemma2.metrics.answers import exact_match
 from paligemma2.metrics.detection import mean_box_iou
+from paligemma2.metrics.exact import EXACT_MATCH
 from paligemma2.metrics.masks import mean_mask_iou
+from paligemma2.metrics.scores import Reference
 from paligemma2.processing.parsing import parse_answer
 from paligemma2.types import Detection, Generation
 
@@ -99,7 +100,8 @@ def _ask(predictor: PaliGemma2, samples: Sequence[Sample]) -> list[_Asked]:
 
 
 def _exact(asked: Sequence[_Asked]) -> float:
-    return exact_match([a.answer.text for a in asked], [a.row.suffix for a in asked]).value
+    right = [Reference(answers=(each.row.suffix,)) for each in asked]
+    return EXACT_MATCH([each.answer.text for each in asked], right).value
 
 
 def _mask_iou(predictor: PaliGemma2, asked: _Asked) -> float:

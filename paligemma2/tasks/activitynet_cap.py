@@ -22,10 +22,12 @@ TASK = Task(
             splits=("test",),
             metric=CIDER,
             published=(34.2, 35.9, None, None, None, None),
+            num_examples=13_982,
         ),
     ),
     text_length=64,
     train="train + valid",
+    num_train=44_775,
     tune=("train", "valid"),
     recipe=TransferRecipe(
         text_length=64,

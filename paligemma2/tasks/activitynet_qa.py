@@ -24,10 +24,12 @@ TASK = Task(
             splits=("test",),
             metric=ACTIVITYNET_QA_ACCURACY,
             published=(51.3, 53.2, None, None, None, None),
+            num_examples=6_900,
         ),
     ),
     text_length=64,
     train="train + valid",
+    num_train=43_130,
     tune=("train", "valid"),
     recipe=TransferRecipe(
         text_length=64,

@@ -14,10 +14,15 @@ TASK = Task(
     suffix=Field("answer"),
     rows=(
         Row(
-            title="AI2D", splits=("test",), metric=EXACT_MATCH, published=(74.7, 83.1, 83.2, 76.0, 84.4, 84.6)
+            title="AI2D",
+            splits=("test",),
+            metric=EXACT_MATCH,
+            published=(74.7, 83.1, 83.2, 76.0, 84.4, 84.6),
+            num_examples=3_088,
         ),
     ),
     train="train",
+    num_train=12_413,
     tune=("train[:-1024]", "train[-1024:]"),
     text_length=128,
     antialias=False,

@@ -25,9 +25,11 @@ TASK = Task(
             splits=("val",),
             metric=AOKVQA_DIRECT_ANSWER,
             published=(64.2, 68.9, 70.2, 67.9, 70.8, 71.2),
+            num_examples=1_145,
         ),
     ),
     train="train",
+    num_train=17_056,
     tune=("train", "val"),
     text_length=32,
     recipe=TransferRecipe(

@@ -25,9 +25,11 @@ TASK = Task(
             splits=("val",),
             metric=AOKVQA_MULTIPLE_CHOICE,
             published=(79.7, 83.7, 84.7, 82.5, 85.9, 87.0),
+            num_examples=1_145,
         ),
     ),
     train="train",
+    num_train=17_056,
     tune=("train", "val"),
     text_length=128,
     recipe=TransferRecipe(

@@ -25,15 +25,18 @@ TASK = Task(
             splits=("test_augmented",),
             metric=RELAXED_ACCURACY,
             published=(74.4, 74.2, 68.9, 89.2, 90.1, 85.1),
+            num_examples=1_250,
         ),
         Row(
             title="ChartQA (human)",
             splits=("test_human",),
             metric=RELAXED_ACCURACY,
             published=(42.0, 48.4, 46.8, 54.0, 66.4, 61.3),
+            num_examples=1_250,
         ),
     ),
     train="train_human + train_augmented + val_human + val_augmented",
+    num_train=30_219,
     tune=("train_human + train_augmented", "val_human + val_augmented"),
     text_length=48,
     recipe=TransferRecipe(

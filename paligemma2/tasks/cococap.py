@@ -18,10 +18,12 @@ TASK = Task(
             splits=("val",),
             metric=CIDER,
             published=(141.3, 143.7, 144.0, 143.4, 145.0, 145.2),
+            num_examples=5_000,
         ),
     ),
     text_length=32,
     train="train + restval",
+    num_train=113_287,
     tune=("train[:98%] + restval", "train[-2%:]"),
     recipe=TransferRecipe(
         text_length=32,

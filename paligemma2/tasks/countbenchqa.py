@@ -17,6 +17,7 @@ TASK = Task(
             splits=("test",),
             metric=NUMBER_MATCH,
             published=(81.0, 84.0, 86.4, 82.0, 85.3, 87.4),
+            num_examples=540,
         ),
     ),
     transfer_from="tallyqa",

@@ -32,9 +32,11 @@ TASK = Task(
             splits=("val",),
             metric=ANLS,
             published=(25.2, 33.6, 36.4, 37.5, 47.8, 46.7),
+            num_examples=2_801,
         ),
     ),
     train="train",
+    num_train=23_946,
     tune=("train", "val"),
     text_length=48,
     recipe=TransferRecipe(

@@ -28,10 +28,12 @@ TASK = Task(
             splits=_LANGUAGES,
             metric=EXACT_MATCH,
             published=(83.5, 89.5, 90.6, 82.7, 89.1, 89.7),
+            num_examples=5_670,
         ),
     ),
     transfer_from="nlvr2",
     text_length=64,
+    num_pictures=2,
     antialias=False,
     downloads=(
         Download(

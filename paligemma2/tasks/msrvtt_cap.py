@@ -18,11 +18,16 @@ TASK = Task(
     suffix=Field("captions"),
     rows=(
         Row(
-            title="MSRVTT-CAP", splits=("test",), metric=CIDER, published=(68.5, 72.1, None, None, None, None)
+            title="MSRVTT-CAP",
+            splits=("test",),
+            metric=CIDER,
+            published=(68.5, 72.1, None, None, None, None),
+            num_examples=2_094,
         ),
     ),
     text_length=32,
     train="train + valid",
+    num_train=4_965,
     tune=("train", "valid"),
     answer_rule="choice",
     recipe=TransferRecipe(

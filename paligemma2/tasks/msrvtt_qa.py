@@ -23,10 +23,12 @@ TASK = Task(
             splits=("test",),
             metric=EXACT_MATCH,
             published=(50.5, 51.9, None, None, None, None),
+            num_examples=51_680,
         ),
     ),
     text_length=64,
     train="train + valid",
+    num_train=121_646,
     tune=("train", "valid"),
     recipe=TransferRecipe(
         text_length=64,

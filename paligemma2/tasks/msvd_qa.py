@@ -25,10 +25,12 @@ TASK = Task(
             splits=("test",),
             metric=EXACT_MATCH,
             published=(61.1, 62.5, None, None, None, None),
+            num_examples=10_136,
         ),
     ),
     text_length=64,
     train="train + valid",
+    num_train=29_749,
     tune=("train", "valid"),
     recipe=TransferRecipe(
         text_length=64,

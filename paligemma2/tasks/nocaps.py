@@ -21,6 +21,7 @@ TASK = Task(
             splits=("val",),
             metric=CIDER,
             published=(123.1, 126.3, 127.1, 123.5, 126.9, 127.0),
+            num_examples=4_500,
         ),
     ),
     text_length=32,

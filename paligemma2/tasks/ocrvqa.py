@@ -25,6 +25,7 @@ TASK = Task(
         ),
     ),
     train="train + val",
+    num_train=901_717,
     tune=("train + val[20000:]", "val[:20000]"),
     text_length=32,
     recipe=TransferRecipe(

@@ -26,9 +26,11 @@ TASK = Task(
             splits=("val",),
             metric=OKVQA_ACCURACY,
             published=(64.2, 68.0, 71.2, 64.1, 68.6, 70.6),
+            num_examples=5_046,
         ),
     ),
     train="train",
+    num_train=9_009,
     tune=("train[:-10%]", "train[-10%:]"),
     text_length=32,
     recipe=TransferRecipe(

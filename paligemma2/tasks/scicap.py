@@ -18,10 +18,12 @@ TASK = Task(
             splits=("test",),
             metric=CIDER,
             published=(165.1, 159.5, 156.9, 183.3, 177.2, 172.7),
+            num_examples=13_355,
         ),
     ),
     text_length=96,
     train="train + val",
+    num_train=120_188,
     tune=("train", "val"),
     recipe=TransferRecipe(
         text_length=96,

@@ -18,10 +18,12 @@ TASK = Task(
             splits=("test",),
             metric=CIDER,
             published=(113.3, 117.8, 122.8, 114.0, 119.1, 123.4),
+            num_examples=4_310,
         ),
     ),
     text_length=24,
     train="train + dev",
+    num_train=18_107,
     tune=("train", "dev"),
     recipe=TransferRecipe(
         text_length=24,

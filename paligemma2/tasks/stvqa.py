@@ -22,9 +22,11 @@ TASK = Task(
             splits=("val",),
             metric=ANLS,
             published=(61.9, 64.3, 65.1, 80.5, 82.0, 81.8),
+            num_examples=2_628,
         ),
     ),
     train="train",
+    num_train=23_446,
     tune=("train", "val"),
     text_length=48,
     recipe=TransferRecipe(

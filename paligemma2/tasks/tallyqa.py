@@ -22,15 +22,18 @@ TASK = Task(
             splits=("test_complex",),
             metric=NUMBER_MATCH,
             published=(70.3, 73.4, 74.2, 73.6, 76.7, 76.8),
+            num_examples=15_598,
         ),
         Row(
             title="TallyQA (simple)",
             splits=("test_simple",),
             metric=NUMBER_MATCH,
             published=(81.8, 83.2, 83.4, 85.3, 86.2, 85.7),
+            num_examples=22_991,
         ),
     ),
     train="train",
+    num_train=249_318,
     tune=("train", "test_simple + test_complex"),
     text_length=32,
     recipe=TransferRecipe(

@@ -20,10 +20,12 @@ TASK = Task(
             splits=("val",),
             metric=CIDER,
             published=(127.5, 137.9, 139.9, 152.1, 157.7, 153.6),
+            num_examples=3_166,
         ),
     ),
     text_length=32,
     train="train",
+    num_train=21_953,
     tune=("train[:98%]", "train[-2%:]"),
     recipe=TransferRecipe(
         text_length=32,

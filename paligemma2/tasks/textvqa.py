@@ -25,9 +25,11 @@ TASK = Task(
             splits=("val",),
             metric=TEXTVQA_ACCURACY,
             published=(59.6, 64.0, 64.7, 75.2, 76.6, 76.2),
+            num_examples=5_000,
         ),
     ),
     train="train",
+    num_train=34_602,
     tune=("train", "val"),
     text_length=32,
     recipe=TransferRecipe(

@@ -20,10 +20,17 @@ TASK = Task(
     prefix="caption en",
     suffix=Field("enCap"),
     rows=(
-        Row(title="VATEX", splits=("test",), metric=CIDER, published=(80.8, 82.7, None, None, None, None)),
+        Row(
+            title="VATEX",
+            splits=("test",),
+            metric=CIDER,
+            published=(80.8, 82.7, None, None, None, None),
+            num_examples=5_135,
+        ),
     ),
     text_length=64,
     train="train + valid",
+    num_train=24_850,
     tune=("train", "valid"),
     answer_rule="choice",
     recipe=TransferRecipe(

@@ -27,9 +27,11 @@ TASK = Task(
             splits=("val[-10240:]",),
             metric=VQAV2_ACCURACY,
             published=(83.0, 84.3, 84.5, 84.8, 85.8, 85.8),
+            num_examples=10_240,
         ),
     ),
     train="train + val[:-10240]",
+    num_train=647_871,
     tune=("train + val[:-10240]", "val[-10240:]"),
     text_length=32,
     recipe=TransferRecipe(

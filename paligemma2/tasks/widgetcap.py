@@ -22,6 +22,7 @@ TASK = Task(
     ),
     text_length=32,
     train="train + dev",
+    num_train=44_704,
     tune=("train", "dev"),
     recipe=TransferRecipe(
         text_length=32,

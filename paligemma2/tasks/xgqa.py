@@ -25,6 +25,7 @@ TASK = Task(
             splits=_LANGUAGES,
             metric=GQA_ACCURACY,
             published=(58.6, 61.4, 61.1, 60.4, 62.6, 62.1),
+            num_examples=88_046,
         ),
     ),
     transfer_from="gqa",
@@ -43,6 +44,6 @@ TASK = Task(
             gigabytes=20.3,
         ),
     ),
-    miniature="question",
+    miniature="question_languages",
     notes=("The prompt says `en` in every language, for answers are English; the mean is without English.",),
 )

@@ -21,9 +21,14 @@ TASK = Task(
             splits=OTHERS,
             metric=CIDER,
             published=(42.8, 44.5, 45.2, 43.2, 44.6, 45.2),
+            num_examples=126_000,
         ),
         Row(
-            title="XM3600 (en)", splits=("en",), metric=CIDER, published=(79.8, 80.7, 81.0, 80.3, 81.5, 81.0)
+            title="XM3600 (en)",
+            splits=("en",),
+            metric=CIDER,
+            published=(79.8, 80.7, 81.0, 80.3, 81.5, 81.0),
+            num_examples=3_600,
         ),
     ),
     text_length=32,

@@ -6,6 +6,7 @@ import torch
 
 from tests.cli.test_processes import start_torchrun, torchrun
 from tests.small_model import save_picture
+from tests.small_task import write_colours
 
 
 @pytest.fixture
@@ -154,3 +155,18 @@ def test_a_signal_to_torchrun_saves_and_stops_both(folder, data, tmp_path):
     assert rest.count("stopped at step") == 1
     assert list((tmp_path / "new.run").glob("step-*"))
     assert not (tmp_path / "new").exists()
+
+
+def test_a_benchmark_is_trained_on_with_its_recipe_and_metric(run, tmp_path):
+    write_colours(tmp_path / "data")
+    task = tmp_path / "colours.py"
+    task.write_text("from tests.small_task import small_task\nTASK = small_task()\n")
+    words = ("--task", task, "--data", tmp_path / "data", "--num-workers", 0)
+    ended = run("transfer", *words, "--output", tmp_path / "new")
+    assert ended.code == 0, ended
+    assert "recipe colours: 3 updates of 4 from 6 examples, 6 held out" in ended.err
+    assert "equality, 6 held-out examples" in ended.out
+    planned = run("transfer", *words, "--output", tmp_path / "other", "--plan")
+    assert "3 of 4 from 6 examples" in planned.out
+    wrong = run("transfer", "--task", "nothing", "--data", tmp_path, "--output", tmp_path / "other")
+    assert wrong.has_failed_with("there is no task 'nothing'")

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from paligemma2.data.readers.parquet_records import ParquetRecords
-from paligemma2.errors import DataError, HubError, InputError
+from paligemma2.errors import DataError, HubError
 from paligemma2.evaluation.examples import read_examples
 from paligemma2.evaluation.open_data import open_data
 from paligemma2.evaluation.task import HubTable
@@ -81,5 +81,5 @@ def test_what_cannot_be_had_is_told_before_any_download() -> None:
     with pytest.raises(DataError, match="has no split 'train'"):
         open_data(TASK, "Owner/Colours", ("train + val",))
     for source in ("no such folder", Path("a/b")):
-        with pytest.raises(InputError, match="there is no folder"):
+        with pytest.raises(DataError, match="is not a folder"):
             open_data(TASK, source)

@@ -245,3 +245,11 @@ def test_no_file_for_a_server_is_made_of_a_part_of_the_questions(folder):
     with pytest.raises(DataError, match=r"pictures are missing: train_3\.png"):
         run(served(folder))
     assert not list(folder.rglob("*.submission.json"))
+
+
+def test_the_data_may_be_on_the_hub_if_the_task_knows_it(tmp_path: Path) -> None:
+    config = EvaluateConfig(
+        models=("tiny",), tasks=("gqa",), data=Path("lmms-lab/GQA"), output=tmp_path / "runs"
+    )
+    with pytest.raises(DataError, match="GQA is not known as 'lmms-lab/GQA', which is no folder here either"):
+        run(config)

@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -104,9 +105,9 @@ def _line(word: str, font: str, rng: random.Random) -> npt.NDArray[np.float64]:
     return np.array(rows)
 
 
-def random_lettering(rng: random.Random, split: str) -> Lettering:
-    """A word of the split with everything else left to chance."""
-    word, font = random_word(rng, split), rng.choice(fonts_of(split))
+def random_lettering(rng: random.Random, split: str, fonts: Sequence[str] | None = None) -> Lettering:
+    """A word of the split in one of `fonts` (of the split's own for None), all else left to chance."""
+    word, font = random_word(rng, split), rng.choice(fonts or fonts_of(split))
     line = _line(word, font, rng)
     left, top, right, bottom = line[:, 1].min(), line[:, 2].min(), line[:, 3].max(), line[:, 4].max()
     # Long words need more room, or a letter is smaller than a patch.
