@@ -212,6 +212,7 @@ def _start(settings: BulkSettings) -> None:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray.init(
+        address="local",
         num_cpus=max(settings.workers + 1, os.cpu_count() or 1),
         include_dashboard=False,
         log_to_driver=False,
