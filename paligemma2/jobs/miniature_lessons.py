@@ -43,7 +43,7 @@ LESSONS: Mapping[str, Lesson] = {
     "tallyqa": Lesson(steps=12, learning_rate=1e-4, training_examples=80),
 }
 """The ten tasks that the small model learns, each with its controls."""
-_GLANCE = Lesson(steps=2, batch_size=4, training_examples=6, examples=4)
+_GLANCE = Lesson(steps=2, batch_size=2, training_examples=4, examples=3)
 """All other tasks: the path is walked, nothing is learned."""
 
 
