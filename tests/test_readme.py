@@ -55,7 +55,9 @@ def lines(document: str) -> list[str]:
 
 
 def is_only_checked(line: str) -> bool:
-    return not line.startswith("paligemma2 ") or line.startswith("paligemma2 pretrain")
+    verbs = ("paligemma2 evaluate", "paligemma2 transfer")
+    needs_data_set = line.startswith(verbs) and " --task " in line
+    return not line.startswith("paligemma2 ") or line.startswith("paligemma2 pretrain") or needs_data_set
 
 
 ALL_LINES = [line for document in DOCUMENTS for line in lines(document)]

@@ -33,7 +33,8 @@ def evaluate(
         ),
     ],
     data: Annotated[
-        Path, typer.Option(help="Folder of the data set, or of one folder per task.", metavar="FOLDER")
+        str,
+        typer.Option(help="Folder of the data set, or of one per task; or owner/name.", metavar="FOLDER"),
     ],
     output: Annotated[Path, typer.Option(help="Predictions and results go there.", metavar="RUNS")],
     splits: Annotated[
@@ -120,12 +121,12 @@ def _note(result: "TaskResult") -> None:
         print_note("note", f"{name}: not exactly the card's evaluation: {task.inexact_reason}")
 
 
-def _named(given: list[str], data: Path) -> tuple[str, ...]:
+def _named(given: list[str], data: str) -> tuple[str, ...]:
     if _ALL not in given:
         return tuple(given)
     from paligemma2 import tasks
 
-    found = tuple(name for name in tasks.names() if (data / name).is_dir())
+    found = tuple(name for name in tasks.names() if (Path(data) / name).is_dir())
     if not found:
         raise InputError(
             f"{data} has no folder that is called like a task",

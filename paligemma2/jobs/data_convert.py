@@ -18,7 +18,7 @@ from paligemma2.data.registry import Format, RowWriter, find_format, format_name
 from paligemma2.data.row_tasks import TASKS, MaskCoding, Task, to_objects, to_text
 from paligemma2.data.rows import DataRow, OnProblem, ProblemCounts, UnusableRow, one_per_answer
 from paligemma2.errors import DataError, InputError
-from paligemma2.jobs.mask_coding import coding_of
+from paligemma2.jobs.mask_reading import coding_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +130,7 @@ def _convert(
     codec: LoadedMaskCodec | None,
     labels: tuple[str, ...],
 ) -> None:
-    coding = None if codec is None else coding_of(codec)
+    coding = None if codec is None else coding_of(codec.codec)
     try:
         for made in _made(row, task, target, report.add, coding, labels):
             writer.write(made)

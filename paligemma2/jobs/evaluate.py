@@ -12,6 +12,7 @@ from paligemma2.checkpoint.weights import OnProgress
 from paligemma2.data.readers.data_folder import DataFolder
 from paligemma2.errors import DataError
 from paligemma2.evaluation.examples import read_examples
+from paligemma2.evaluation.open_data import open_data
 from paligemma2.evaluation.predict import (
     Asked,
     OnPredict,
@@ -37,6 +38,7 @@ from paligemma2.evaluation.task import Row, Task
 from paligemma2.jobs.evaluate_config import EvaluateConfig, chosen_rows, task_name
 from paligemma2.jobs.evaluate_model import EvaluatedModel, model_facts
 from paligemma2.jobs.evaluate_team import join_team, share_of
+from paligemma2.jobs.mask_reading import reading_masks
 from paligemma2.jobs.versions import versions
 from paligemma2.training.team import Team
 
@@ -89,16 +91,23 @@ def run(
     """
     team, device = join_team(config.device)
     loaded = {name: tasks.load(name) for name in config.tasks}  # before any of them takes time
-    for name in config.tasks:
-        chosen_rows(loaded[name], config.splits)
-        DataFolder(config.data_folder(name))
+    opened = {
+        name: open_data(task, config.data_source(name), _splits(task, config))
+        for name, task in loaded.items()
+    }
     results = []
     for model_name in config.models:
         model = EvaluatedModel(model_facts(model_name, config), config, device, on_load)
         for name in config.tasks:
-            one = _Evaluation(config, team, model, name, loaded[name], on_progress, on_event)
+            one = _Evaluation(config, team, model, name, *opened[name], on_progress, on_event)
             results.append(one.run())
     return results
+
+
+def _splits(task: Task, config: EvaluateConfig) -> tuple[str, ...]:
+    """What is predicted: the splits of the chosen rows, and those for a server."""
+    rows, only_predicted = chosen_rows(task, config.splits)
+    return tuple(dict.fromkeys([split for row in rows for split in row.splits] + list(only_predicted)))
 
 
 class _Evaluation:
@@ -111,20 +120,19 @@ class _Evaluation:
         model: EvaluatedModel,
         name: str,
         task: Task,
+        data: DataFolder,
         on_progress: OnEvaluate,
         on_event: OnEvent,
     ) -> None:
         self.config, self.team, self.model = config, team, model
-        self.name, self.task = task_name(name), task
+        self.name, self.task, self.data = task_name(name), task, data
         self.folder = config.folder(model.facts.name, name)
-        self.data = DataFolder(config.data_folder(name))
         self.on_progress, self.on_event = on_progress, on_event
 
     def run(self) -> TaskResult:
-        rows, only_predicted = chosen_rows(self.task, self.config.splits)
-        splits = dict.fromkeys([split for row in rows for split in row.splits] + list(only_predicted))
+        rows, _ = chosen_rows(self.task, self.config.splits)
         known = _Splits()
-        for split in splits:
+        for split in _splits(self.task, self.config):
             self._predict(split, known)
         return self.team.told(lambda: self._result(rows, known))
 
@@ -269,4 +277,6 @@ class _Evaluation:
             )
 
     def _reading_masks(self, rows: tuple[Row, ...]) -> ReadingMasks | None:
-        return None
+        if not any(row.metric.reads_masks for row in rows):
+            return None
+        return reading_masks(self.config.mask_codec or "default")

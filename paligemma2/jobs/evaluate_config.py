@@ -19,7 +19,8 @@ class EvaluateConfig:
     Attributes:
         models: "tiny", folders, npz files or hub ids.
         tasks: names of `tasks.names()`, or Python files that hold a `TASK`.
-        data: the folder of the data set; or one that has a folder for each task, called as the task is.
+        data: the folder of the data set; or one that has a folder for each task, called as the task is; or
+            `owner/name` on the Hugging Face hub.
         output: a folder; the results of a model and a task are in `<output>/<model>/<task>`.
         splits: of the tasks, only rows with these are evaluated; a `test_split` named here is predicted for
             its server. Empty for all rows of the card.
@@ -42,7 +43,7 @@ class EvaluateConfig:
 
     models: tuple[str, ...]
     tasks: tuple[str, ...]
-    data: Path
+    data: Path | str
     output: Path
     splits: tuple[str, ...] = ()
     protocol: ProtocolName = "paligemma"
@@ -75,9 +76,9 @@ class EvaluateConfig:
             name=self.protocol, mode=self.mode, limit=self.limit, seed=self.seed, control=self.control
         )
 
-    def data_folder(self, task: str) -> Path:
+    def data_source(self, task: str) -> Path | str:
         """Where the data set of a task is: the folder called as the task, if there is one."""
-        own = self.data / task_name(task)
+        own = Path(self.data) / task_name(task)
         return own if own.is_dir() else self.data
 
     def folder(self, model: str, task: str) -> Path:

@@ -13,7 +13,7 @@ from paligemma2.evaluation.examples import read_examples
 from paligemma2.evaluation.targets import ObjectTokens
 from paligemma2.evaluation.task import Row, Task, parse_splits
 from paligemma2.jobs.data_make import DataMakeConfig, make, run
-from paligemma2.jobs.mask_coding import coding_of
+from paligemma2.jobs.mask_reading import coding_of
 from tests.small_task import EQUAL, small_task
 
 
@@ -98,7 +98,7 @@ def test_every_task_reads_its_miniature(name: str, tmp_path: Path) -> None:
     made = make(task, name=name, folder=tmp_path / name, config=config(tmp_path, examples=2))
     assert set(made.splits.values()) == {2}
     folder = DataFolder(made.folder)
-    coding = coding_of(load_mask_codec()) if isinstance(task.suffix, ObjectTokens) else None
+    coding = coding_of(load_mask_codec().codec) if isinstance(task.suffix, ObjectTokens) else None
     prompt = re.compile(re.sub(r"\\\{\w+\\\}", ".+", re.escape(task.prefix)), re.DOTALL)
     for split in named_splits(task):
         if "[" in split and split in (task.tune or ()):  # a part of few rows may be none

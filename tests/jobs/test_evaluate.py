@@ -205,7 +205,7 @@ def test_several_tasks_have_their_data_in_folders_of_their_own(folder):
 def test_wrong_names_are_said_before_anything_is_done(folder):
     with pytest.raises(InputError, match="there is no task"):
         run(config(folder, tasks=("nothing",)))
-    with pytest.raises(DataError, match="is not a folder"):
+    with pytest.raises(InputError, match="there is no folder"):
         run(config(folder, data=folder / "nowhere"))
     with pytest.raises(InputError, match="no row of test"):
         run(config(folder, splits=("test",)))
