@@ -23,6 +23,7 @@ HASH = "hash"
 OF_SCORES = frozenset({"metrics", "mode", HASH})
 """What a change of leaves the predictions as they are."""
 _FORMAT = 1
+_TEXT_POSITIONS = 1024
 _OWN = "the checkpoint's own"
 
 
@@ -113,7 +114,11 @@ def decoding_of(task: Task) -> Decoding:
 
 
 def config_under(protocol: ProtocolName, task: Task, config: ModelConfig) -> ModelConfig:
-    """The configuration of a model with the soft-caps and the window of the protocol."""
+    """The configuration of a model with the soft-caps and the window of the protocol.
+
+    By the card's, the context holds the frames of a video: positions are angles and have no table, and
+    big_vision has no limit.
+    """
     if protocol == "hf":
         return config
     text = replace(
@@ -121,8 +126,15 @@ def config_under(protocol: ProtocolName, task: Task, config: ModelConfig) -> Mod
         final_cap=task.final_cap,
         attention_cap=task.attention_cap,
         sliding_window=task.window,
+        max_positions=max(config.text.max_positions, _positions(task, config)),
     )
     return replace(config, text=text)
+
+
+def _positions(task: Task, config: ModelConfig) -> int:
+    if task.frames is None:
+        return 0
+    return task.frames.count * config.num_image_tokens + _TEXT_POSITIONS
 
 
 def plain(value: Any) -> Any:

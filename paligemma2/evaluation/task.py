@@ -204,4 +204,7 @@ def parse_splits(text: str) -> tuple[SplitPart, ...]:
 def _place(text: str, count: int) -> int | None:
     if not text:
         return None
-    return round(count * float(text[:-1]) / 100) if text.endswith("%") else int(text)
+    if not text.endswith("%"):
+        return int(text)
+    place = round(count * float(text[:-1].removeprefix("-")) / 100)
+    return count - place if text.startswith("-") else place  # -0 would be the first row, not the end

@@ -77,9 +77,12 @@ class EvaluateConfig:
         )
 
     def data_source(self, task: str) -> Path | str:
-        """Where the data set of a task is: the folder called as the task, if there is one."""
+        """Where the data set of a task is: the folder called as the task, or the one of this name in it.
+
+        A folder that is called so itself is taken as it is: RefCOCO has a folder `refcoco` among its own.
+        """
         own = Path(self.data) / task_name(task)
-        return own if own.is_dir() else self.data
+        return own if own.is_dir() and Path(self.data).name != own.name else self.data
 
     def folder(self, model: str, task: str) -> Path:
         """Where the predictions and the result of a model and a task go."""

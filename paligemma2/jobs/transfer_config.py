@@ -45,6 +45,7 @@ class TransferConfig:
         lora: train an adapter on top of the model, whose weights stay as they are; None trains the weights.
         quantize: bits of the weights below an adapter, "int8" or "int4"; None leaves them as they are.
         rules: what becomes of several answers, of long texts and of examples that cannot be used.
+        mask_codec: of a task whose answers are masks; see `paligemma2.load`. None is its default.
         evaluation: when and how to score.
         num_workers: processes that read pictures ahead.
         image_cache_gb: memory in which outputs of a frozen image encoder are kept for pictures that come
@@ -66,6 +67,7 @@ class TransferConfig:
     lora: LoraSettings | None = None
     quantize: Quantization | None = None
     rules: DataRules = field(default_factory=DataRules)
+    mask_codec: Path | None = None
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     num_workers: int = 1
     image_cache_gb: float = 0.0
@@ -149,7 +151,7 @@ def configure(
         training=named.training,
         epochs=named.epochs,
         has_final_cap=named.has_final_cap or trains_adapter,
-        rules=DataRules(text_length=named.text_length),
+        rules=_rules(task, named),
         evaluation=_evaluation(task),
     )
     return with_settings(config, settings)
@@ -168,6 +170,12 @@ def _of_task(name: str, own: ModelConfig) -> NamedRecipe:
             hint=f"transfer {task.transfer_from} instead",
         )
     return transfer_recipe(task_name(name), task.recipe, own)
+
+
+def _rules(task: str, named: NamedRecipe) -> DataRules:
+    if not task:
+        return DataRules(text_length=named.text_length)
+    return DataRules(answers=tasks.load(task).answer_rule, text_length=named.text_length)
 
 
 def _evaluation(task: str) -> EvaluationSettings:

@@ -7,23 +7,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from paligemma2 import tasks
+from paligemma2.checkpoint.mask_codec_files import DEFAULT, load_mask_codec
 from paligemma2.data.example_store import ExampleStore
-from paligemma2.data.readers.data_folder import DataFolder
 from paligemma2.data.training_data import DataRules, TrainingData, open_training_data
 from paligemma2.errors import DataError
 from paligemma2.evaluation.examples import EvaluationExample, read_examples
+from paligemma2.evaluation.open_data import open_data
 from paligemma2.evaluation.predict import image_name
 from paligemma2.evaluation.protocol import config_under
+from paligemma2.evaluation.targets import ObjectTokens
 from paligemma2.evaluation.task import Task
 from paligemma2.inference.predictor import PaliGemma2
 from paligemma2.jobs.evaluate_config import task_name
 from paligemma2.jobs.held_out import Score, metric_of
+from paligemma2.jobs.mask_reading import coding_of
 from paligemma2.jobs.transfer_config import TransferConfig
 from paligemma2.metrics.scores import Metric, Reference
 from paligemma2.model.config import ModelConfig
 from paligemma2.processing.image import Resize
 from paligemma2.processing.processor import Processor
-from paligemma2.types import Example, FilePart
+from paligemma2.types import Example
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,9 +107,12 @@ def validation_splits(task: Task, *, tune: bool) -> tuple[str, str]:
 def _of_task(config: TransferConfig, processor: Processor, batch_size: int) -> TransferData:
     task = tasks.load(config.task)
     (source,) = config.sources
-    folder = DataFolder(source.path)
     train_split, split = validation_splits(task, tune=config.tune)
-    train, held_out = (read_examples(task, name, folder) for name in (train_split, split))
+    task, folder = open_data(task, str(source.path), (train_split, split))
+    coding = None
+    if isinstance(task.suffix, ObjectTokens):
+        coding = coding_of(load_mask_codec(config.mask_codec or DEFAULT).codec)
+    train, held_out = (read_examples(task, name, folder, coding=coding) for name in (train_split, split))
     antialias = task.antialias if task.train_antialias is None else task.train_antialias
     scored = held_out.examples[: config.evaluation.examples]
     training = TrainingData(
@@ -138,11 +144,7 @@ def _value(metric: Metric, answers: Sequence[str], references: Sequence[Referenc
 
 
 def _stored(examples: Sequence[Example]) -> Sequence[Example]:
-    """The examples in one block of memory, if their pictures are of kinds that can be written down."""
-    if any(
-        not isinstance(image, Path | str | bytes | FilePart) for each in examples for image in each.images
-    ):
-        return tuple(examples)
+    """The examples in one block of memory."""
     store = ExampleStore()
     for each in examples:
         store.append(each)
@@ -163,7 +165,7 @@ def _fingerprint(
     for each in examples:
         example = each.example
         names = [Path(image_name(image)).name for image in example.images]
-        digest.update(
-            json.dumps([example.id, names, example.prefix, example.suffix, example.answers]).encode()
-        )
+        texts = [example.id, names, example.prefix, example.suffix, example.answers]
+        variants = [[variant.prefixes, variant.answers] for variant in example.variants]
+        digest.update(json.dumps([*texts, *variants]).encode())
     return digest.hexdigest()

@@ -140,3 +140,9 @@ def test_metrics_are_told_once_each():
     metric = Metric(name="other", source="this test", paligemma=EQUAL.paligemma)
     rows = (*small_task().rows, Row(title="again", splits=("val",), metric=metric))
     assert [each["name"] for each in of_val(rows=rows)["metrics"]] == ["equality", "other"]
+
+
+def test_the_context_holds_the_frames_of_a_video():
+    config = PRESETS["paligemma2-3b-pt-448"]
+    assert config_under("paligemma", small_task(), config).text.max_positions == 8192
+    assert config_under("paligemma", small_task(frames=Frames(16, 30)), config).text.max_positions == 17408

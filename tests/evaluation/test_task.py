@@ -53,3 +53,12 @@ def test_the_hub_has_no_other_splits() -> None:
     hub = HubTable(id="a/b", splits={"dev": ParquetRecords(files="dev-*")})
     with pytest.raises(ConfigError, match="the hub has other splits"):
         small_task(hub=hub)
+
+
+def test_a_small_share_of_few_rows_from_the_end_is_nothing() -> None:
+    (part,) = parse_splits("train[:-5%]")
+    assert part.bounds(1) == (0, 1)
+    assert part.bounds(100) == (0, 95)
+    (rest,) = parse_splits("train[-5%:]")
+    assert rest.bounds(1) == (1, 1)
+    assert rest.bounds(100) == (95, 100)

@@ -27,6 +27,9 @@ def test_the_data_of_a_task_is_the_folder_called_like_it_or_all_of_it(tmp_path):
     (tmp_path / "vqav2").mkdir()
     assert config(data=tmp_path).data_source("vqav2") == tmp_path / "vqav2"
     assert config(data=str(tmp_path)).data_source("gqa") == str(tmp_path)
+    assert config(data=tmp_path / "vqav2").data_source("vqav2") == tmp_path / "vqav2"
+    (tmp_path / "vqav2" / "vqav2").mkdir()
+    assert config(data=tmp_path / "vqav2").data_source("vqav2") == tmp_path / "vqav2"
     assert config(data="lmms-lab/GQA").data_source("gqa") == "lmms-lab/GQA"
 
 
