@@ -6,7 +6,17 @@ def test_ten_tasks_of_different_kinds_are_learned():
     assert len(LESSONS) == 10
     assert set(LESSONS) <= set(tasks.names())
     kinds = {tasks.load(name).miniature for name in LESSONS}
-    assert {"question", "yes_no", "count", "choice", "read", "caption", "pair", "refer"} <= kinds
+    assert {
+        "question",
+        "yes_no",
+        "count",
+        "choice",
+        "read",
+        "caption",
+        "pair",
+        "refer",
+        "video_question",
+    } <= kinds
 
 
 def test_zero_shot_tasks_have_no_lesson():
