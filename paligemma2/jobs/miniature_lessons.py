@@ -35,15 +35,15 @@ LESSONS: Mapping[str, Lesson] = {
     "cococap": Lesson(steps=12, learning_rate=1e-4, training_examples=80),
     "docvqa": Lesson(steps=60, training_examples=400),
     "gqa": Lesson(steps=12, learning_rate=1e-4, training_examples=80),
+    "msvd_qa": Lesson(steps=6, batch_size=4, learning_rate=5e-5, training_examples=24, examples=16, cost=8),
     "nlvr2": Lesson(steps=40, training_examples=200, cost=2),
-    "ocrvqa": Lesson(steps=60, training_examples=400),
     "okvqa": Lesson(steps=12, learning_rate=1e-4, training_examples=80),
     "refcoco": Lesson(steps=60, training_examples=300, examples=12),
     "rsvqa_lr": Lesson(steps=12, learning_rate=1e-4, training_examples=80),
-    "tallyqa": Lesson(steps=12, learning_rate=1e-4, training_examples=80),
+    "tallyqa": Lesson(steps=12, learning_rate=3e-5, training_examples=80, examples=60),
 }
 """The ten tasks that the small model learns, each with its controls."""
-_GLANCE = Lesson(steps=2, batch_size=4, training_examples=6, examples=4)
+_GLANCE = Lesson(steps=2, batch_size=2, training_examples=4, examples=3)
 """All other tasks: the path is walked, nothing is learned."""
 
 

@@ -11,7 +11,7 @@ from paligemma2.jobs.miniature_lessons import Lesson
 from paligemma2.jobs.transfer_config import configure
 from paligemma2.training.initialization import initialize
 
-_SCORED = 4
+_SCORED = 2
 """Examples that a transfer itself scores before and after; the evaluation comes behind it."""
 
 

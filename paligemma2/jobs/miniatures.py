@@ -97,9 +97,10 @@ def run(
         WorkError: the disk is full.
     """
     begin, scores = time.monotonic(), list[MiniatureScore]()
+    chains = _chains(config.tasks or tasks.names())  # before anything takes time
     if not _random_start(config).is_dir():
         miniature_transfer.save_random_model(config.model, _random_start(config), seed=config.seed)
-    for score in _scores(config, _chains(config.tasks or tasks.names())):
+    for score in _scores(config, chains):
         on_score(score)
         scores.append(score)
     folder = config.output / "report"

@@ -213,7 +213,7 @@ _TINY = ModelConfig(
         head_dim=40,
         intermediate_size=480,
         query_pre_attn_scalar=40.0,
-        max_positions=2048,
+        max_positions=1024,
     ),
     image_token_id=_TINY_VOCABULARY - 1,
 )

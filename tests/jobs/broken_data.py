@@ -52,7 +52,7 @@ def save_broken_data(folder: Path) -> dict[str, tuple[str, int]]:
         record("text.png", "ocr", "stop"),  # 4
         record("0.png", "ocr", " "),  # 5
         record("0.png", "detect star", "<loc0300><loc0200><loc0100><loc0400> star"),  # 6
-        record("0.png", "ocr", "word " * 2100),  # 7
+        record("0.png", "ocr", "word " * 1100),  # 7
         record("1.png", "ocr", "stop"),  # 8
         record("1.png", "detect star", f"{BOX} heart"),  # 9
         record("1.png", "ocr", "stop<eos>"),  # 10

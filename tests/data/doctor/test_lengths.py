@@ -29,7 +29,7 @@ def test_a_row_is_refused_exactly_where_training_refuses_it() -> None:
     import numpy as np
 
     blank = np.zeros((112, 112, 3), dtype=np.uint8)
-    most = 2048 - 64 - 4  # bos, "ocr", separator, eos
+    most = 1024 - 64 - 4  # bos, "ocr", separator, eos
     for count, fits in [(most, True), (most + 1, False)]:
         suffix = "<loc0001>" * count
         example = Example(images=(blank,), prefix="ocr", suffix=suffix)
@@ -39,8 +39,8 @@ def test_a_row_is_refused_exactly_where_training_refuses_it() -> None:
             tiny_processor().encode([example], train=True)
         else:
             assert [complaint.rule for complaint in found] == ["cannot-encode"]
-            assert "2049 tokens, the model's context is 2048" in found[0].message
-            with pytest.raises(InputError, match="2049"):
+            assert "1025 tokens, the model's context is 1024" in found[0].message
+            with pytest.raises(InputError, match="1025"):
                 tiny_processor().encode([example], train=True)
 
 
@@ -65,7 +65,7 @@ def test_quantiles_are_of_the_rows() -> None:
         assert list(lengths.add(row("ocr", "<loc0001>" * count))) == []
     found = lengths.lengths
     assert found is not None
-    assert (found.median, found.percentile_95, found.largest, found.context) == (54, 99, 104, 2048)
+    assert (found.median, found.percentile_95, found.largest, found.context) == (54, 99, 104, 1024)
 
 
 def test_without_rows_there_are_no_lengths() -> None:
