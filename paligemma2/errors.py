@@ -14,6 +14,8 @@
 A message says what was wrong and with which value; the hint says what to do.
 """
 
+from functools import partial
+
 
 class PaliGemmaError(Exception):
     """Base of all errors of this package.
@@ -88,3 +90,8 @@ class Interrupted(PaliGemmaError):
     def __init__(self, message: str, *, signal_number: int, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.exit_code = 128 + signal_number
+
+    def __reduce__(self) -> tuple[partial["Interrupted"], tuple[()]]:
+        """For the way from one process to another, on which Python would leave the number out."""
+        number = self.exit_code - 128
+        return partial(Interrupted, self.message, signal_number=number, hint=self.hint), ()

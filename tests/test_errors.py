@@ -1,4 +1,5 @@
 import inspect
+import pickle
 
 import pytest
 
@@ -22,6 +23,15 @@ def test_an_error_says_what_was_wrong_and_what_to_do() -> None:
 @pytest.mark.parametrize(("signal_number", "code"), [(2, 130), (15, 143)])
 def test_a_stop_exits_as_the_shell_expects(signal_number: int, code: int) -> None:
     assert Interrupted("stopped", signal_number=signal_number).exit_code == code
+
+
+def test_an_error_travels_between_processes() -> None:
+    for error in (
+        Interrupted("stopped", signal_number=15, hint="go on"),
+        errors.InputError("no", hint="yes"),
+    ):
+        arrived = pickle.loads(pickle.dumps(error))
+        assert (type(arrived), str(arrived), arrived.exit_code) == (type(error), str(error), error.exit_code)
 
 
 def test_bad_input_exits_with_2_and_failed_work_with_1() -> None:

@@ -39,7 +39,7 @@ LESSONS: Mapping[str, Lesson] = {
     "nlvr2": Lesson(steps=40, training_examples=200, cost=2),
     "okvqa": Lesson(steps=12, learning_rate=1e-4, training_examples=80),
     "refcoco": Lesson(steps=60, training_examples=300, examples=12),
-    "rsvqa_lr": Lesson(steps=12, learning_rate=1e-4, training_examples=80),
+    "rsvqa_lr": Lesson(steps=12, learning_rate=3e-5, training_examples=80, examples=60),
     "tallyqa": Lesson(steps=12, learning_rate=3e-5, training_examples=80, examples=60),
 }
 """The ten tasks that the small model learns, each with its controls."""

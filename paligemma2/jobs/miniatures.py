@@ -22,6 +22,9 @@ from paligemma2.jobs.miniature_lessons import LESSONS, lesson_of
 RANDOM_WEIGHTS = "random weights, the same transfer"
 SHUFFLED = "shuffled pictures"
 _OWN, _RANDOM = "tiny", "random"
+_MANY_SPLITS = 10
+_FEWEST = 2
+"""Pictures of each split where there are many, as of each language; CIDEr is zero with a single one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,11 +175,6 @@ def _make(config: MiniaturesConfig, name: str, owner: str) -> None:
         seed=config.seed,
     )
     make(task, name=name, folder=folder, config=wanted)
-
-
-_MANY_SPLITS = 10
-_FEWEST = 2
-"""Pictures for each language; CIDEr is zero with a single one."""
 
 
 def _taught(config: MiniaturesConfig, name: str, *, is_random: bool = False) -> Path:

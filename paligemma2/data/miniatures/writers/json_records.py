@@ -7,7 +7,7 @@ from string import Formatter
 from typing import Any
 
 from paligemma2.data.miniatures.content import Asked, Content
-from paligemma2.data.miniatures.files import Files, Rows, json_lines
+from paligemma2.data.miniatures.files import Encoder, Files, Rows, json_lines
 from paligemma2.data.miniatures.row_names import AnswerField, RowNames
 from paligemma2.data.readers.json_records import JsonRecords, picture_names
 
@@ -39,7 +39,7 @@ def write(files: Files, reader: JsonRecords, contents: Sequence[Content], names:
             rows.append({reader.id: number, **row} if reader.id else row)
 
 
-def rows_in(files: Files, name: str, place: str, encode: Any = None) -> Rows:
+def rows_in(files: Files, name: str, place: str, encode: Encoder | None = None) -> Rows:
     """The list that a JSON file is, or that it has at a place."""
     if not place:
         return files.rows(name, encode)
