@@ -22,6 +22,8 @@ from paligemma2.jobs.miniature_lessons import LESSONS, lesson_of
 RANDOM_WEIGHTS = "random weights, the same transfer"
 SHUFFLED = "shuffled pictures"
 _OWN, _RANDOM = "tiny", "random"
+_SAMPLES = 3
+"""Pictures of each row in the report."""
 _MANY_SPLITS = 10
 _FEWEST = 2
 """Pictures of each split where there are many, as of each language; CIDEr is zero with a single one."""
@@ -107,7 +109,7 @@ def run(
         on_score(score)
         scores.append(score)
     folder = config.output / "report"
-    report.run(report.ReportConfig(runs=(config.output / "runs",), output=folder))
+    report.run(report.ReportConfig(runs=(config.output / "runs",), output=folder, num_samples=_SAMPLES))
     return MiniaturesReport(
         scores=tuple(sorted(scores, key=lambda each: each.task)),
         page=folder / report.PAGE,
