@@ -63,7 +63,7 @@ def test_another_control_is_told(run, colours):
     [
         ({"task": "nothing"}, "there is no task 'nothing'"),
         ({"task": "all"}, "has no folder that is called like a task"),
-        ({"data": "nowhere"}, "there is no folder 'nowhere'"),
+        ({"data": "nowhere"}, "nowhere is not a folder"),
         ({"model": "nowhere"}, "nowhere"),
         ({"protocol": "card"}, "protocol is 'card'"),
         ({"mode": "strict"}, "mode is 'strict'"),

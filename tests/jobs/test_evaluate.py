@@ -205,7 +205,7 @@ def test_several_tasks_have_their_data_in_folders_of_their_own(folder):
 def test_wrong_names_are_said_before_anything_is_done(folder):
     with pytest.raises(InputError, match="there is no task"):
         run(config(folder, tasks=("nothing",)))
-    with pytest.raises(InputError, match="there is no folder"):
+    with pytest.raises(DataError, match="is not a folder"):
         run(config(folder, data=folder / "nowhere"))
     with pytest.raises(InputError, match="no row of test"):
         run(config(folder, splits=("test",)))
@@ -248,8 +248,6 @@ def test_no_file_for_a_server_is_made_of_a_part_of_the_questions(folder):
 
 
 def test_the_data_may_be_on_the_hub_if_the_task_knows_it(tmp_path: Path) -> None:
-    config = EvaluateConfig(
-        models=("tiny",), tasks=("gqa",), data=Path("lmms-lab/GQA"), output=tmp_path / "runs"
-    )
+    config = EvaluateConfig(models=("tiny",), tasks=("gqa",), data="lmms-lab/GQA", output=tmp_path / "runs")
     with pytest.raises(DataError, match="GQA is not known as 'lmms-lab/GQA', which is no folder here either"):
         run(config)
