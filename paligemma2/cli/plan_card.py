@@ -98,7 +98,7 @@ def _downloads(plan: "CardPlan") -> Iterator[str]:
     unknown = sum(each.gigabytes is None for each in plan.downloads)
     if plan.downloads:
         more = f" and {unknown} of unknown size" if unknown else ""
-        yield f"together {known:,.1f} GB{more}, as listed: some tasks name the same pictures in other words"
+        yield f"together {known:,.1f} GB{more}"
 
 
 def _inexact(plan: "CardPlan") -> Iterator[str]:

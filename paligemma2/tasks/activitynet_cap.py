@@ -1,6 +1,7 @@
 """ActivityNet Captions: sentences about parts of long videos."""
 
 from paligemma2.data.readers.videos import VideoSegments
+from paligemma2.evaluation.picture_sets import ACTIVITYNET_VIDEOS
 from paligemma2.evaluation.targets import Field
 from paligemma2.evaluation.task import Download, Frames, Row, Task
 from paligemma2.metrics.caption import CIDER
@@ -49,11 +50,7 @@ TASK = Task(
             url="https://cs.stanford.edu/people/ranjaykrishna/densevid/captions.zip",
             licence="not stated",
         ),
-        Download(
-            what="videos of ActivityNet, from YouTube or by request",
-            url="http://activity-net.org/download.html",
-            licence="of each video, on YouTube",
-        ),
+        ACTIVITYNET_VIDEOS,
     ),
     miniature="video_caption",
     notes=(

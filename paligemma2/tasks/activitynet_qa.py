@@ -1,6 +1,7 @@
 """ActivityNet-QA: questions about long videos."""
 
 from paligemma2.data.readers.videos import VideoRows
+from paligemma2.evaluation.picture_sets import ACTIVITYNET_VIDEOS
 from paligemma2.evaluation.targets import Field
 from paligemma2.evaluation.task import Download, Frames, Row, Task
 from paligemma2.metrics.activitynet_qa import ACTIVITYNET_QA_ACCURACY
@@ -47,11 +48,7 @@ TASK = Task(
         Download(
             what="questions and answers", url="https://github.com/MILVLG/activitynet-qa", licence="Apache-2.0"
         ),
-        Download(
-            what="videos of ActivityNet, from YouTube or by request",
-            url="http://activity-net.org/download.html",
-            licence="of each video, on YouTube",
-        ),
+        ACTIVITYNET_VIDEOS,
     ),
     miniature="video_question",
     notes=(

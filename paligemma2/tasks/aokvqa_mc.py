@@ -1,6 +1,7 @@
 """A-OKVQA, multiple choice: questions that need knowledge of the world, with four answers to choose from."""
 
 from paligemma2.data.readers.json_records import JsonRecords
+from paligemma2.evaluation.picture_sets import COCO_TEST2017, COCO_TRAIN2017, COCO_VAL2017
 from paligemma2.evaluation.targets import Choice
 from paligemma2.evaluation.task import Download, Row, Task
 from paligemma2.metrics.exact import AOKVQA_MULTIPLE_CHOICE
@@ -41,12 +42,9 @@ TASK = Task(
             url="https://prior-datasets.s3.us-east-2.amazonaws.com/aokvqa/aokvqa_v1p0.tar.gz",
             licence="Apache-2.0 (repository)",
         ),
-        Download(
-            what="COCO 2017 pictures (train 18 GB, val 1 GB, test 6 GB)",
-            url="https://cocodataset.org/#download",
-            licence="terms of Flickr",
-            gigabytes=25.0,
-        ),
+        COCO_TRAIN2017,
+        COCO_VAL2017,
+        COCO_TEST2017,
     ),
     test_split="test",
     submission="aokvqa",

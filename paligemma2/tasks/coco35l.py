@@ -1,6 +1,7 @@
 """COCO-35L: captions of COCO translated to 34 languages; the model of XM3600 too."""
 
 from paligemma2.data.readers.crossmodal import TranslatedCaptions, TranslatedPictures
+from paligemma2.evaluation.picture_sets import COCO_TRAIN2014, COCO_VAL2014
 from paligemma2.evaluation.targets import Field
 from paligemma2.evaluation.task import Download, Row, Task
 from paligemma2.metrics.caption import CIDER
@@ -61,18 +62,8 @@ TASK = Task(
             url="https://storage.googleapis.com/crossmodal-3600/coco_mt_train.jsonl.bz2",
             licence="CC BY 4.0",
         ),
-        Download(
-            what="pictures of train2014",
-            url="http://images.cocodataset.org/zips/train2014.zip",
-            licence="of each picture, on Flickr",
-            gigabytes=13,
-        ),
-        Download(
-            what="pictures of val2014",
-            url="http://images.cocodataset.org/zips/val2014.zip",
-            licence="of each picture, on Flickr",
-            gigabytes=6,
-        ),
+        COCO_TRAIN2014,
+        COCO_VAL2014,
     ),
     miniature="caption_languages",
     notes=(

@@ -1,6 +1,7 @@
 """Captions of COCO in the splits of Karpathy; the model of NoCaps too."""
 
 from paligemma2.data.readers.coco_captions import KarpathyCaptions
+from paligemma2.evaluation.picture_sets import COCO_TRAIN2014, COCO_VAL2014
 from paligemma2.evaluation.targets import Field
 from paligemma2.evaluation.task import Download, Row, Task
 from paligemma2.metrics.caption import CIDER
@@ -42,18 +43,8 @@ TASK = Task(
             url="https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip",
             licence="of COCO's captions: CC BY 4.0",
         ),
-        Download(
-            what="pictures of train2014",
-            url="http://images.cocodataset.org/zips/train2014.zip",
-            licence="of each picture, on Flickr",
-            gigabytes=13,
-        ),
-        Download(
-            what="pictures of val2014",
-            url="http://images.cocodataset.org/zips/val2014.zip",
-            licence="of each picture, on Flickr",
-            gigabytes=6,
-        ),
+        COCO_TRAIN2014,
+        COCO_VAL2014,
     ),
     miniature="caption",
     notes=(

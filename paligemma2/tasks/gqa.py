@@ -1,6 +1,7 @@
 """GQA: questions about relations and properties, made from scene graphs."""
 
 from paligemma2.data.readers.json_records import JsonRecords
+from paligemma2.evaluation.picture_sets import GQA_PICTURES
 from paligemma2.evaluation.targets import Field
 from paligemma2.evaluation.task import Download, Row, Task
 from paligemma2.metrics.gqa import GQA_ACCURACY
@@ -46,12 +47,7 @@ TASK = Task(
             licence="CC BY 4.0",
             gigabytes=1.4,
         ),
-        Download(
-            what="pictures (images.zip)",
-            url="https://cs.stanford.edu/people/dorarad/gqa/download.html",
-            licence="terms of Flickr",
-            gigabytes=20.3,
-        ),
+        GQA_PICTURES,
     ),
     miniature="question",
     notes=("The card's number is of testdev; the test set's answers are known to a server only.",),

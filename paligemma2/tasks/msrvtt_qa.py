@@ -1,6 +1,7 @@
 """MSRVTT-QA: questions about the videos of MSR-VTT."""
 
 from paligemma2.data.readers.videos import VideoRows
+from paligemma2.evaluation.picture_sets import MSRVTT_VIDEOS
 from paligemma2.evaluation.targets import Field
 from paligemma2.evaluation.task import Download, Frames, Row, Task
 from paligemma2.metrics.exact import EXACT_MATCH
@@ -48,11 +49,7 @@ TASK = Task(
             url="https://github.com/xudejing/video-question-answering",
             licence="not stated",
         ),
-        Download(
-            what="videos of MSR-VTT",
-            url="https://huggingface.co/datasets/friedrichor/MSR-VTT",
-            licence="of each video, on YouTube",
-        ),
+        MSRVTT_VIDEOS,
     ),
     miniature="video_question",
     notes=(

@@ -1,6 +1,7 @@
 """OK-VQA: questions that need knowledge from outside of the picture."""
 
 from paligemma2.data.readers.question_records import QuestionRecords
+from paligemma2.evaluation.picture_sets import COCO_TRAIN2014, COCO_VAL2014
 from paligemma2.evaluation.targets import Field
 from paligemma2.evaluation.task import Download, Row, Task
 from paligemma2.metrics.vqa import OKVQA_ACCURACY
@@ -42,12 +43,8 @@ TASK = Task(
             url="https://okvqa.allenai.org/download.html",
             licence="not stated",
         ),
-        Download(
-            what="COCO 2014 pictures (train 13 GB, val 6 GB)",
-            url="https://cocodataset.org/#download",
-            licence="terms of Flickr",
-            gigabytes=19.0,
-        ),
+        COCO_TRAIN2014,
+        COCO_VAL2014,
     ),
     miniature="question",
     notes=(

@@ -1,6 +1,7 @@
 """POPE: is an object in the picture, where random, frequent or likely objects are asked for."""
 
 from paligemma2.data.readers.json_records import JsonRecords
+from paligemma2.evaluation.picture_sets import COCO_VAL2014
 from paligemma2.evaluation.targets import Field
 from paligemma2.evaluation.task import Download, Row, Task
 from paligemma2.metrics.pope import POPE_ACCURACY
@@ -27,12 +28,7 @@ TASK = Task(
             url="https://github.com/RUCAIBox/POPE/tree/main/output/coco",
             licence="MIT",
         ),
-        Download(
-            what="COCO 2014 validation pictures (val2014.zip)",
-            url="https://cocodataset.org/#download",
-            licence="terms of Flickr",
-            gigabytes=6.0,
-        ),
+        COCO_VAL2014,
     ),
     miniature="yes_no",
     notes=(

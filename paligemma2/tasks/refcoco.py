@@ -1,6 +1,7 @@
 """RefCOCO, RefCOCO+ and RefCOCOg: the object that a sentence means, as box and mask; one model for all."""
 
 from paligemma2.data.readers.referring_sentences import ReferringFiles, ReferringPictures, ReferringSentences
+from paligemma2.evaluation.picture_sets import COCO_TRAIN2014
 from paligemma2.evaluation.targets import ObjectTokens
 from paligemma2.evaluation.task import Download, Row, Task
 from paligemma2.metrics.segmentation import SEGMENTATION_IOU
@@ -117,12 +118,7 @@ TASK = Task(
             url="https://bvisionweb1.cs.unc.edu/licheng/referit/data/refcocog.zip",
             licence="of COCO's annotations: CC BY 4.0",
         ),
-        Download(
-            what="pictures of train2014",
-            url="http://images.cocodataset.org/zips/train2014.zip",
-            licence="of each picture, on Flickr",
-            gigabytes=13,
-        ),
+        COCO_TRAIN2014,
     ),
     miniature="refer",
     notes=(

@@ -1,6 +1,7 @@
 """Screen2Words: what a screen of a phone is for."""
 
 from paligemma2.data.readers.rico import ScreenSummaries
+from paligemma2.evaluation.picture_sets import RICO
 from paligemma2.evaluation.targets import Field
 from paligemma2.evaluation.task import Download, Row, Task
 from paligemma2.metrics.caption import CIDER
@@ -41,12 +42,7 @@ TASK = Task(
             url="https://github.com/google-research-datasets/screen2words",
             licence="CC BY 4.0",
         ),
-        Download(
-            what="screenshots and view hierarchies of RICO",
-            url="https://storage.googleapis.com/crowdstf-rico-uiuc-4540/rico_dataset_v0.1/unique_uis.tar.gz",
-            licence="not stated",
-            gigabytes=6,
-        ),
+        RICO,
     ),
     miniature="caption",
 )

@@ -1,6 +1,7 @@
 """ST-VQA: questions about text in scenes."""
 
 from paligemma2.data.readers.stvqa import StVqaRecords
+from paligemma2.evaluation.picture_sets import COCO_TRAIN2014
 from paligemma2.evaluation.targets import Field
 from paligemma2.evaluation.task import Download, Row, Task
 from paligemma2.metrics.anls import ANLS
@@ -46,12 +47,7 @@ TASK = Task(
             url="https://rrc.cvc.uab.es/?ch=11&com=downloads",
             licence="not stated",
         ),
-        Download(
-            what="COCO 2014 training pictures, for those of COCO-Text (train2014.zip)",
-            url="https://cocodataset.org/#download",
-            licence="terms of Flickr",
-            gigabytes=13.0,
-        ),
+        COCO_TRAIN2014,
     ),
     test_split="test",
     submission="stvqa",

@@ -1,6 +1,7 @@
 """TallyQA: counting questions, simple ones and those that need relations or properties."""
 
 from paligemma2.data.readers.json_records import JsonRecords
+from paligemma2.evaluation.picture_sets import COCO_TRAIN2014, COCO_VAL2014
 from paligemma2.evaluation.targets import Field
 from paligemma2.evaluation.task import Download, Row, Task
 from paligemma2.metrics.number_match import NUMBER_MATCH
@@ -57,12 +58,8 @@ TASK = Task(
             licence="CC BY 4.0",
             gigabytes=14.7,
         ),
-        Download(
-            what="COCO 2014 pictures (train 13 GB, val 6 GB)",
-            url="https://cocodataset.org/#download",
-            licence="terms of Flickr",
-            gigabytes=19.0,
-        ),
+        COCO_TRAIN2014,
+        COCO_VAL2014,
     ),
     miniature="count",
     notes=("The paper chose its learning rates on the test set.",),

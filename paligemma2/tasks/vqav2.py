@@ -2,6 +2,7 @@
 
 from paligemma2.data.readers.parquet_records import ParquetRecords
 from paligemma2.data.readers.question_records import QuestionRecords
+from paligemma2.evaluation.picture_sets import COCO_TEST2015, COCO_TRAIN2014, COCO_VAL2014
 from paligemma2.evaluation.targets import Field
 from paligemma2.evaluation.task import Download, HubTable, Row, Task
 from paligemma2.metrics.vqa import VQAV2_ACCURACY
@@ -55,12 +56,9 @@ TASK = Task(
             url="https://visualqa.org/download.html",
             licence="CC BY 4.0",
         ),
-        Download(
-            what="COCO pictures (train2014 13 GB, val2014 6 GB, test2015 12 GB)",
-            url="https://cocodataset.org/#download",
-            licence="terms of Flickr",
-            gigabytes=31.0,
-        ),
+        COCO_TRAIN2014,
+        COCO_VAL2014,
+        COCO_TEST2015,
     ),
     test_split="test",
     submission="vqa",

@@ -1,6 +1,7 @@
 """xGQA: GQA's questions in seven more languages, with English answers."""
 
 from paligemma2.data.readers.json_records import JsonRecords
+from paligemma2.evaluation.picture_sets import GQA_PICTURES
 from paligemma2.evaluation.targets import Field
 from paligemma2.evaluation.task import Download, Row, Task
 from paligemma2.metrics.gqa import GQA_ACCURACY
@@ -37,12 +38,7 @@ TASK = Task(
             url="https://github.com/e-bug/iglue/tree/main/datasets/xGQA/annotations",
             licence="CC BY 4.0",
         ),
-        Download(
-            what="GQA's pictures (images.zip)",
-            url="https://cs.stanford.edu/people/dorarad/gqa/download.html",
-            licence="terms of Flickr",
-            gigabytes=20.3,
-        ),
+        GQA_PICTURES,
     ),
     miniature="question_languages",
     notes=("The prompt says `en` in every language, for answers are English; the mean is without English.",),
