@@ -18,6 +18,8 @@ COLUMNS = ("224-3B", "224-10B", "224-28B", "448-3B", "448-10B", "448-28B")
 Published: TypeAlias = tuple[
     float | None, float | None, float | None, float | None, float | None, float | None
 ]
+_SAME_DATA = 0.8
+"""Of the examples: a few pictures of most data sets are gone from the web."""
 _SPLIT = re.compile(r"(?P<name>\w+)(\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?")
 
 
@@ -39,6 +41,10 @@ class Row:
     metric: Metric
     published: Published = (None,) * 6
     num_examples: int | None = None
+
+    def is_other_data(self, num_rows: int) -> bool:
+        """Whether files with so many examples are no more than a part of the data set, or a miniature of it."""
+        return self.num_examples is not None and num_rows < _SAME_DATA * self.num_examples
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ def result_rows(results: Sequence[TaskResult], names: Sequence[str]) -> list[tup
             result.model + (f" ({result.control})" if result.control else ""),
             row.row,
             row.metric,
-            f"{100 * row.value:.1f}",
-            f"{100 * row.interval[0]:.1f} to {100 * row.interval[1]:.1f}",
+            _hundredths(row.value),
+            " to ".join(map(_hundredths, row.interval)),
             card_number(result, row, known[result.task]),
             f"{row.num_scored} of {row.num_rows}",
         )
@@ -44,4 +44,9 @@ def card_number(result: TaskResult, row: RowResult, task: Task) -> str:
     number = found.published[COLUMNS.index(result.column)]
     if number is None or result.control:
         return NO_NUMBER
-    return f"{number:.1f}" if result.is_whole else "partial"
+    is_all = result.limit is None and row.num_scored == row.num_rows
+    return f"{number:.1f}" if is_all and not found.is_other_data(row.num_rows) else "partial"
+
+
+def _hundredths(value: float) -> str:
+    return f"{round(100 * value, 1) + 0.0:.1f}"  # no "-0.0"

@@ -8,8 +8,6 @@ from pathlib import Path
 from paligemma2.evaluation.result import RESULT, RowResult, TaskResult, read_results
 from paligemma2.evaluation.task import COLUMNS, Row, Task
 
-_SAME_DATA = 0.8
-"""With a smaller share of the data set's examples, files are something else: a sample, or a miniature."""
 _RULES = ("prefix", "final_cap", "attention_cap", "window")
 """Entries of a protocol that are fields of the task under the same name."""
 
@@ -227,11 +225,7 @@ def _number(group: Sequence[Run], title: str, task: Task | None, row: Row | None
 
 def _is_whole(result: TaskResult, ours: RowResult, row: Row | None) -> bool:
     is_all = result.limit is None and ours.num_scored == ours.num_rows and not result.control
-    return is_all and not _is_other_data(ours, row)
-
-
-def _is_other_data(ours: RowResult, row: Row | None) -> bool:
-    return row is not None and row.num_examples is not None and ours.num_rows < _SAME_DATA * row.num_examples
+    return is_all and not (row is not None and row.is_other_data(ours.num_rows))
 
 
 def _notes(result: TaskResult, ours: RowResult, task: Task | None, row: Row | None) -> Iterable[str]:
@@ -245,7 +239,7 @@ def _notes(result: TaskResult, ours: RowResult, task: Task | None, row: Row | No
     if missing:
         yield f"{len(missing):,} pictures are not there (the first: {missing[0]})"
     if row is not None and row.num_examples not in (None, ours.num_rows):
-        word = "partial: " if _is_other_data(ours, row) else ""
+        word = "partial: " if row.is_other_data(ours.num_rows) else ""
         yield f"{word}{ours.num_rows:,} examples in the files, {row.num_examples:,} in the data set"
     if result.mode == "official":
         yield "scored by the data set's own rule, the card's number by big_vision's"

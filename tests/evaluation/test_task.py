@@ -62,3 +62,10 @@ def test_a_small_share_of_few_rows_from_the_end_is_nothing() -> None:
     (rest,) = parse_splits("train[-5%:]")
     assert rest.bounds(1) == (1, 1)
     assert rest.bounds(100) == (95, 100)
+
+
+def test_files_with_few_of_the_examples_are_other_data() -> None:
+    row = Row(title="x", splits=("val",), metric=EQUAL, num_examples=1000)
+    assert row.is_other_data(799)
+    assert not row.is_other_data(800)
+    assert not Row(title="x", splits=("val",), metric=EQUAL).is_other_data(1)

@@ -69,3 +69,16 @@ def test_a_control_is_named(tmp_path):
     (tmp_path / "colours.py").write_text(FILE)
     (line,) = result_rows([result(control="random weights")], [str(tmp_path / "colours.py")])
     assert line[0] == "some/model (random weights)"
+
+
+def test_files_with_few_of_the_data_set_s_examples_are_not_compared():
+    task = replace(TASK, rows=(replace(TASK.rows[0], num_examples=1000),))
+    assert card_number(result(), ROW, task) == "partial"
+    assert card_number(result(), ROW, replace(TASK, rows=(replace(TASK.rows[0], num_examples=45),))) == "74.7"
+
+
+def test_a_bound_just_below_zero_is_zero(tmp_path):
+    (tmp_path / "colours.py").write_text(FILE)
+    given = result(rows=(replace(ROW, interval=(-1e-9, 0.5)),))
+    (line,) = result_rows([given], [str(tmp_path / "colours.py")])
+    assert line[4] == "0.0 to 50.0"
