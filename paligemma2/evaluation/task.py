@@ -43,7 +43,7 @@ class Row:
     num_examples: int | None = None
 
     def is_other_data(self, num_rows: int) -> bool:
-        """Whether files with so many examples are no more than a part of the data set, or a miniature of it."""
+        """Whether files with so many examples are a part of the data set only, or a miniature of it."""
         return self.num_examples is not None and num_rows < _SAME_DATA * self.num_examples
 
 
