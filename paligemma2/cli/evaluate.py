@@ -115,8 +115,8 @@ def _note(result: "TaskResult") -> None:
 
     name = f"{result.model}, {result.task}"
     if not result.is_whole:
-        what = f"a sample of {result.limit}" if result.limit is not None else "not all examples"
-        print_note("note", f"{name}: {what} was scored, which is no number of the card")
+        what = f"{result.limit} rows of each split" if result.limit is not None else "a part of the examples"
+        print_note("note", f"{name}: only {what}, which is no number of the card")
     if result.task in tasks.names() and not (task := tasks.load(result.task)).exact:
         print_note("note", f"{name}: not exactly the card's evaluation: {task.inexact_reason}")
 

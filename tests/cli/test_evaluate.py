@@ -49,7 +49,7 @@ def test_several_models_and_a_sample(run, colours, folder):
     ended = run(*words(colours, limit=4, batch_size=2), "--model", folder)
     assert ended.code == 0, ended.err
     assert len(ended.out.splitlines()) == 3
-    assert "a sample of 4 was scored, which is no number of the card" in ended.err
+    assert "only 4 rows of each split, which is no number of the card" in ended.err
     assert {result.model for result in read_results(colours / "runs")} == {"tiny", str(folder)}
 
 
