@@ -35,9 +35,21 @@ class SiglipEmbeddings(nn.Module):
                 f"{self.image_size}×{self.image_size}",
                 hint="resize it with the checkpoint's own Processor",
             )
-        patches: Tensor = self.patch_embedding(pixel_values.to(self.patch_embedding.weight.dtype))
         positions: Tensor = self.position_embedding.weight
-        return patches.flatten(2).transpose(1, 2) + positions
+        return self._embedded(pixel_values.to(self.patch_embedding.weight.dtype)) + positions
+
+    def _embedded(self, pixels: Tensor) -> Tensor:
+        """The convolution as the product that it is, since its patches do not overlap.
+
+        On CPUs with AMX oneDNN's convolution takes 100 MB for itself.
+        """
+        size = self.patch_embedding.kernel_size[0]
+        images, channels, height, width = pixels.shape
+        rows = pixels.reshape(images, channels, height // size, size, width // size, size)
+        patches = rows.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+        return nn.functional.linear(
+            patches, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias
+        )
 
 
 class SiglipAttention(nn.Module):

@@ -152,8 +152,6 @@ def test_a_killed_worker_is_an_error_and_not_a_hang(num_workers: int) -> None:
     assert "the run goes on from its last saved state" in caught.value.hint
 
 
-# Where PyTorch's signal handler interrupts a destructor, Python can only warn of what it raises there.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("seed", range(6))
 def test_a_worker_may_be_killed_at_any_moment(seed: int) -> None:
     """Also while it hands a batch over."""

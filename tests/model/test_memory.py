@@ -105,13 +105,6 @@ def taken_and_stated(model, inputs, **settings):
     return taken, plan.kv_cache + plan.activations - inputs.pixel_values.nbytes
 
 
-without_kernel_scratch = pytest.mark.skipif(
-    torch.cpu._is_amx_tile_supported(),
-    reason="with AMX, oneDNN and PyTorch's attention take memory of their own, which is not stated",
-)
-
-
-@without_kernel_scratch
 @pytest.mark.parametrize("name", LARGEST)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(("batch", "pictures", "padding"), [(1, 3, 0), (2, 1, 0), (2, 3, 20)])
@@ -122,7 +115,6 @@ def test_what_is_stated_is_what_is_taken(name, dtype, batch, pictures, padding):
     assert 0.85 < taken / stated < 1.1
 
 
-@without_kernel_scratch
 def test_long_padded_prompts_take_more_for_masks_than_for_attention():
     config = varied(hidden_size=64, intermediate_size=64, num_layers=1, num_heads=1, num_kv_heads=1)
     model, inputs = random_model(config), prompts(config, 2, 12, padding=20)
